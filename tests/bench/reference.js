@@ -1,12 +1,12 @@
-// The same work as the Worker's hot path, written by hand in JavaScript: verify the signature of the raw body with the
-// platform's cryptography, put a message with the headers and the body into the queue, answer with the event's id. What
-// the Worker is compared with.
+// The same work as the Worker's hot path, written by hand in JavaScript, for a comparison with the Worker: it verifies
+// the signature of the raw body with the platform's cryptography, sends a message with the headers and the body to the
+// queue, and answers with the event's id.
 const SOURCES = new Map();
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-// How a provider signs: its key, its algorithm, and what the signature and the content are. A signature that cannot be
-// read is null.
+// How a provider signs: its key, its algorithm, the signature and the signed content. A signature that cannot be parsed
+// is null.
 const PROVIDERS = {
   github: {
     key: (secret) => ["raw", encoder.encode(secret), { name: "HMAC", hash: "SHA-256" }],

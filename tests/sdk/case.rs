@@ -1,4 +1,4 @@
-//! A request of one provider, and the changes of it that nobody may accept.
+//! A request of one provider, and changes of it that must be refused.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use shared::sample::{Moment, SignError, Wanted, compose, sign};
 use shared::source::{Secret, SourceConfig};
 use shared::verify::{KeySet, Rejection, RequestParts, Verified, Verifier, verify};
 
-/// When all requests are signed, as a Unix time in seconds. SDKs are told that it is now.
+/// The time at which all requests are signed, as a Unix time in seconds. The clock of the SDKs is set to it.
 pub(crate) const NOW_S: u64 = 1_700_000_000;
 
-/// A word that stands in every body. One bit of it is changed.
+/// A word that appears in every body. One bit of it is changed.
 pub(crate) const WORD: &str = "original";
 
-/// Who has signed a request.
+/// The signer of a request: the provider's SDK or these tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signer {
     Sdk,
@@ -35,26 +35,27 @@ pub(crate) struct Request {
     pub(crate) body: String,
 }
 
-/// A signed request, and what its receiver has to know.
+/// A signed request, with the data that its receiver needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) provider: &'static str,
     pub(crate) signer: Signer,
-    /// Empty where the provider publishes its keys.
+    /// Empty if the provider publishes its keys.
     pub(crate) secret: String,
-    /// A secret of the same form that is not the right one.
+    /// A wrong secret of the same form.
     pub(crate) other_secret: String,
     pub(crate) config: Value,
     pub(crate) request: Request,
-    /// Where the signature stands.
+    /// The place of the signature.
     pub(crate) signature: Place,
     pub(crate) covers: Covers,
-    /// The keys that the provider publishes, as PEM by their id or URL for the SDK, and as the document that is fetched.
+    /// The keys that the provider publishes, as PEM by their id or URL, for the SDK.
     pub(crate) keys: BTreeMap<String, String>,
+    /// The same keys, as the document that the edge fetches.
     pub(crate) document: Vec<u8>,
 }
 
-/// Where a signature stands.
+/// The place of a signature.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place {
     Header(&'static str),
@@ -62,23 +63,23 @@ pub(crate) enum Place {
     Body(&'static str),
 }
 
-/// Who refuses another body under the same signature.
+/// Which verifier refuses another body under the same signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Covers {
     Body,
-    /// The signed token holds a hash of the body, which the SDK leaves to its caller.
+    /// Only `shared`: the signed token contains a hash of the body, which the SDK leaves to its caller.
     BodyForUs,
-    /// Only a token is signed.
+    /// Neither: only a token is signed.
     Nothing,
 }
 
-/// A change of a case that must not be accepted.
+/// A change of a case that must be refused.
 #[derive(Debug)]
 pub(crate) struct Tampered {
     pub(crate) what: &'static str,
     pub(crate) request: Request,
     pub(crate) secret: String,
-    /// Whether the SDK looks at what has been changed.
+    /// Whether the SDK checks the changed part.
     pub(crate) seen_by_sdk: bool,
 }
 
@@ -94,7 +95,7 @@ impl Case {
         verify(&verifier, keys.as_ref(), &parts, request.body.as_bytes(), NOW_S * 1_000)
     }
 
-    /// What is read out of a request of this case's source, as the relay does.
+    /// Extracts the fields of a request of this case's source, as the relay does.
     pub(crate) fn extract(&self, request: &Request) -> Extracted {
         let headers = HeaderList::new(request.headers.clone());
         let query = request.url.split_once('?').map_or("", |(_, query)| query);
@@ -150,7 +151,7 @@ impl Case {
 }
 
 impl Tampered {
-    /// One bit of the body, one digit of the signature, no signature, another secret.
+    /// All changes: one bit of the body, one digit of the signature, a truncated signature, another secret.
     pub(crate) fn all(case: &Case) -> impl Iterator<Item = Self> {
         let of = |what, request, seen_by_sdk| Self { what, request, secret: case.secret.clone(), seen_by_sdk };
         let mut all = vec![
@@ -172,7 +173,7 @@ impl Tampered {
     }
 }
 
-/// Changes the sixth digit from the end: what stands behind it may be padding or bits that no byte holds.
+/// Changes the sixth digit from the end: the digits after it may be padding, or may encode bits that are in no byte.
 fn change_digit(text: &str) -> String {
     let at = text.len() - 6;
     let digit = if text.as_bytes()[at] == b'0' { '1' } else { '0' };

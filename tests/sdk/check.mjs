@@ -4,8 +4,8 @@
 //   { "do": "sign", "provider", "secret", "now_s", "method", "url", "headers", "body" } -> { "headers", "body" }
 //   { "do": "verify", the same, "keys": { "<id or URL>": "<PEM>" } } -> { "accepted", "why" }
 //
-// It needs the packages of package.json in the folder that it is run in. Of SDKs that are slow to load, only the module
-// that verifies is loaded. clock.mjs and sns.mjs have to be loaded first.
+// It needs the packages of package.json in the current folder. If an SDK is slow to load, only the module that verifies
+// is loaded. clock.mjs and sns.mjs have to be loaded first.
 
 import { createSecretKey } from "node:crypto";
 import { createRequire } from "node:module";
@@ -47,7 +47,7 @@ async function sns(job) {
   return true;
 }
 
-// A verifier that throws where it refuses.
+// A verifier that throws if it refuses.
 const throwing = (verify) => async (job) => {
   await verify(job);
   return true;
@@ -142,7 +142,7 @@ const providers = {
         try {
           validateEvent(job.body, job.headers, job.secret);
         } catch (error) {
-          // The signature was good: then it looks whether it knows this type of event.
+          // The signature is valid: only then does the SDK check whether it knows this type of event.
           if (!(error instanceof SDKValidationError)) throw error;
         }
         return true;
@@ -356,7 +356,7 @@ const loaded = new Map();
 
 async function answer(job) {
   globalThis.standStillAt(job.now_s);
-  // An SDK that does not load is a failure of the test, and no refusal.
+  // An SDK that fails to load fails the test. It is not a refusal.
   if (!loaded.has(job.provider)) loaded.set(job.provider, await providers[job.provider]());
   const sdk = loaded.get(job.provider);
   if (job.do === "sign") {

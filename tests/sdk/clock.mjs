@@ -1,6 +1,6 @@
-// The clock of the SDKs, which read it themselves: it stands still at the time of the job.
+// The clock of the SDKs, which read it themselves: it is fixed at the time of the job.
 //
-// Node loads this file before check.mjs and read.mjs (--import), so that an SDK finds no other clock.
+// Node loads this file before check.mjs and read.mjs (--import), so that no SDK can keep the real clock.
 
 const RealDate = Date;
 let now_ms = 0;

@@ -1,4 +1,4 @@
-//! Requests that are signed with a private key, and those that carry a JSON Web Token.
+//! Requests that are signed with a private key, and requests with a JSON Web Token.
 
 use std::sync::LazyLock;
 
@@ -84,7 +84,7 @@ fn sendgrid() -> Case {
     case
 }
 
-/// As the messages of Amazon SNS in the two versions of their signature.
+/// A message of Amazon SNS, in one of the two versions of its signature.
 fn sns(provider: &'static str, version: &str) -> Case {
     let (time, message) = ("2023-11-14T22:13:20.000Z", format!("{WORD}\nin two lines"));
     let canonical =
@@ -138,7 +138,7 @@ fn livekit() -> Case {
     case
 }
 
-/// A push of Google Cloud Pub/Sub, whose audience is the URL.
+/// A push request of Google Cloud Pub/Sub, whose audience is the URL.
 fn pubsub() -> Case {
     let mut case = by_published_key("gcp-pubsub", Place::Header("authorization"));
     case.covers = Covers::Nothing;
@@ -171,7 +171,7 @@ fn token(header: &Value, claims: &Value, sign: impl Fn(&str) -> Vec<u8>) -> Stri
     format!("{signed}.{signature}")
 }
 
-/// A PEM certificate of the RSA key, signed with itself (RFC 5280), valid from 2020 to 2040.
+/// A self-signed PEM certificate of the RSA key (RFC 5280), valid from 2020 to 2040.
 fn certificate() -> String {
     let integer = |bytes: &[u8]| element(0x02, &[&[0][..], bytes].concat());
     let (n, e) = (RSA.n().to_be_bytes_trimmed_vartime(), RSA.e().to_be_bytes_trimmed_vartime());

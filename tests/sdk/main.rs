@@ -1,7 +1,7 @@
-//! The catalogue held against the providers' own SDKs: what a provider's SDK signs, or accepts, `shared` accepts, what is
-//! changed in it both refuse, and of one request both read the same id and type.
+//! Compares the catalogue with the providers' own SDKs: `shared` accepts the requests that an SDK signs or accepts,
+//! both refuse changes of them, and both read the same id and type from a request.
 //!
-//! Where an SDK can sign, it has signed the request. Where it only verifies, the request is signed here, by a few lines that
+//! If an SDK can sign, it signs the request. If it only verifies, the request is signed here, by a few lines that
 //! follow the provider's documentation and share nothing with the interpreter of rules.
 
 mod case;
@@ -32,7 +32,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_sdk_and_we_accept_the_same_requests_and_refuse_the_same_changes() {
+fn every_sdk_and_shared_accept_the_same_requests_and_refuse_the_same_changes() {
     let cases = cases();
     let tampered: Vec<_> =
         cases.iter().flat_map(|case| Tampered::all(case).map(move |change| (case, change))).collect();
@@ -44,8 +44,8 @@ fn every_sdk_and_we_accept_the_same_requests_and_refuse_the_same_changes() {
 
     for (case, answer) in cases.iter().zip(of_cases) {
         let (provider, ours) = (case.provider, case.verify(&case.request, &case.secret));
-        assert_eq!(ours.map(|verified| verified.unsigned()), Ok(false), "{provider}: we refuse what is signed");
-        assert_eq!(*answer, Answer::accepted(), "{provider}: its SDK refuses what is signed");
+        assert_eq!(ours.map(|verified| verified.unsigned()), Ok(false), "{provider}: we refuse a signed request");
+        assert_eq!(*answer, Answer::accepted(), "{provider}: its SDK refuses a signed request");
     }
     let mut changes = 0;
     for ((case, change), answer) in tampered.iter().zip(of_tampered) {
@@ -71,7 +71,7 @@ fn every_sdk_and_we_accept_the_same_requests_and_refuse_the_same_changes() {
 }
 
 #[test]
-fn every_sdk_accepts_what_relay_send_signs() {
+fn every_sdk_accepts_the_samples_of_tidegate_send() {
     let cases: Vec<_> = sign::cases().into_iter().chain(keys::cases()).collect();
     let samples: Vec<_> = cases.iter().filter_map(|case| Some((case, case.sample(Wanted::default())?))).collect();
     let jobs: Vec<_> = samples.iter().map(|(case, sample)| Job::verify(case, sample, &case.secret)).collect();

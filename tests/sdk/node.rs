@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::case::{Case, NOW_S, Request};
 
-/// What an SDK is asked to do.
+/// A job for an SDK.
 #[derive(Debug, Serialize)]
 pub(crate) struct Job<'a> {
     r#do: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Job<'a> {
     keys: &'a BTreeMap<String, String>,
 }
 
-/// What it answers.
+/// The result of signing or verifying.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
@@ -33,17 +33,17 @@ pub(crate) enum Answer {
     },
     Verified {
         accepted: bool,
-        /// What it said when it refused, for people.
+        /// The reason for a refusal, for the message of an assertion.
         why: String,
     },
 }
 
-/// What it reads out of an event.
+/// The result of reading an event.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Reading {
     Refused {
-        /// What it said, for people.
+        /// The reason, for the message of an assertion.
         why: String,
     },
     Read {
@@ -52,7 +52,7 @@ pub(crate) enum Reading {
     },
 }
 
-/// The fields that an SDK gives and that an id or type is made of; `None` if it gives none.
+/// The fields from which an id and a type are built; `None` if the SDK provides none.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Names {
     pub(crate) id: Option<Vec<String>>,
@@ -83,12 +83,12 @@ impl Answer {
     }
 }
 
-/// Has the SDKs sign or verify, in the order of the jobs.
+/// Lets the SDKs sign or verify, in the order of the jobs.
 pub(crate) fn run(jobs: &[Job<'_>]) -> Vec<Answer> {
     answers_of("check.mjs", jobs)
 }
 
-/// Has the SDKs read events, in the order of the jobs.
+/// Lets the SDKs read events, in the order of the jobs.
 pub(crate) fn read(jobs: &[Job<'_>]) -> Vec<Reading> {
     answers_of("read.mjs", jobs)
 }
@@ -96,7 +96,7 @@ pub(crate) fn read(jobs: &[Job<'_>]) -> Vec<Reading> {
 fn answers_of<A: DeserializeOwned>(program: &str, jobs: &[Job<'_>]) -> Vec<A> {
     let folder = provider_sdks().expect("the SDKs are installed");
     let ours = place::repository().join("tests/sdk");
-    // As text, so that its imports are looked for in the folder that it is run in.
+    // Passed as text, so that Node resolves its imports in the folder in which it runs.
     let text = std::fs::read_to_string(ours.join(program)).expect("reads");
     let mut node = Command::new("node")
         .arg("--import")
@@ -110,7 +110,7 @@ fn answers_of<A: DeserializeOwned>(program: &str, jobs: &[Job<'_>]) -> Vec<A> {
         .spawn()
         .expect("Node starts");
     let jobs = serde_json::to_vec(jobs).expect("serialises");
-    // It reads everything before it writes anything.
+    // The program reads all its input before it writes, so this cannot block.
     node.stdin.take().expect("is piped").write_all(&jobs).expect("Node reads");
     let output = node.wait_with_output().expect("Node ends");
     assert!(output.status.success(), "{program} failed: {}", output.status);

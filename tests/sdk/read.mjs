@@ -2,10 +2,10 @@
 //
 // Standard input is a JSON list of jobs, standard output one of answers:
 //   { "provider", "secret", "now_s", "method", "url", "headers", "body", "keys" } -> { "read": { "id", "type" } }
-// An id or type is the list of the fields that the SDK gives and that it is made of, or null if the SDK gives none. "read"
-// is null if the SDK only verifies; { "why" } says why it refused the request.
+// An id or type is the list of the fields from which it is built, or null if the SDK provides none. "read" is null if
+// the SDK only verifies; { "why" } is the reason if it refused the request.
 //
-// It needs the packages of package.json in the folder that it is run in. clock.mjs and sns.mjs have to be loaded first.
+// It needs the packages of package.json in the current folder. clock.mjs and sns.mjs have to be loaded first.
 
 import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
@@ -13,7 +13,7 @@ import { text } from "node:stream/consumers";
 const require = createRequire(`${process.cwd()}/`);
 const asRequest = (job) => new Request(job.url, { method: job.method, headers: job.headers, body: job.body });
 
-// Several events in one request: the first has the id, the others are counted.
+// Several events in one request: the id is that of the first, with the number of the others.
 const ofList = (ids) => (ids.length > 1 ? `${ids[0]}+${ids.length - 1}` : ids[0]);
 
 const providers = {
@@ -21,7 +21,7 @@ const providers = {
     const { default: Stripe } = await import("stripe");
     const stripe = new Stripe("sk_test");
     return async (job) => {
-      // Events of the second version have a function of their own.
+      // Events of the second version need a different function.
       const isThin = JSON.parse(job.body).object === "v2.core.event";
       const parse = isThin ? stripe.parseEventNotification.bind(stripe) : stripe.webhooks.constructEvent.bind(stripe.webhooks);
       const event = parse(job.body, job.headers["stripe-signature"], job.secret);
@@ -52,11 +52,12 @@ const providers = {
       });
       const read = await shopify.webhooks.validate({ rawBody: job.body, rawRequest: asRequest(job) });
       if (!read.valid) throw new Error(read.reason);
-      // It writes the topic orders/create as ORDERS_CREATE.
+      // The SDK writes the topic orders/create as ORDERS_CREATE.
       return { id: [read.webhookId], type: [read.topic.toLowerCase().replace("_", "/")] };
     };
   },
-  // The message's id is a header that its SDKs do not hand on, and the id in the body, if there is one, is another.
+  // The message's id is in a header that its SDKs do not pass on. An id in the body, if there is one, is a different
+  // id.
   svix: async () => {
     const { Webhook } = require("svix");
     return async (job) => ({ id: null, type: [new Webhook(job.secret).verify(job.body, job.headers).type] });
@@ -255,7 +256,7 @@ const loaded = new Map();
 async function answer(job) {
   globalThis.standStillAt(job.now_s);
   if (!(job.provider in providers)) return { read: null };
-  // An SDK that does not load is a failure of the test.
+  // An SDK that fails to load fails the test.
   if (!loaded.has(job.provider)) loaded.set(job.provider, await providers[job.provider]());
   try {
     const { id, type } = await loaded.get(job.provider)(job);

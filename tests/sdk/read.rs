@@ -1,4 +1,4 @@
-//! The ids and the types that the SDKs and `shared` read out of the same requests.
+//! The ids and the types that the SDKs and `shared` read from the same requests.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::case::{Case, Request};
 use super::node::{self, Job, Names, Reading};
 use super::{keys, sign};
 
-/// The SDKs that give neither an id nor a type: they verify, and leave the body to their caller.
+/// The SDKs that provide neither an id nor a type: they verify, and leave the body to their caller.
 const ONLY_VERIFY: [&str; 14] = [
     "discord",
     "gcp-pubsub",
@@ -29,10 +29,10 @@ const ONLY_VERIFY: [&str; 14] = [
     "webflow",
 ];
 
-/// The SDKs that give a type and no id: the id of the message is a header that they do not hand on.
+/// The SDKs that provide a type but no id: the id of the message is in a header that they do not pass on.
 const ONLY_TYPES: [&str; 7] = ["anthropic", "clerk", "openai", "polar", "resend", "standard-webhooks", "svix"];
 
-/// A body in which the id or the type stands otherwise than in the examples of `tidegate send`.
+/// A body in which the id or the type is in a different place than in the examples of `tidegate send`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -47,7 +47,7 @@ fn bodies(provider: &str) -> Vec<String> {
     of_provider.map(|body| body.form.unwrap_or_else(|| body.json.expect("a body").to_string())).collect()
 }
 
-/// The requests of a case: an event of each type that there is an example of, and the other bodies of its provider.
+/// The requests of a case: an event of each type that has an example, and the other bodies of its provider.
 fn requests(case: &Case) -> Vec<Request> {
     let types: Vec<_> = example_types(case.provider).collect();
     let bodies = bodies(case.provider);
@@ -58,7 +58,7 @@ fn requests(case: &Case) -> Vec<Request> {
 }
 
 #[test]
-fn every_sdk_that_reads_events_reads_the_ids_and_types_that_we_read() {
+fn every_sdk_that_reads_events_reads_the_same_ids_and_types_as_shared() {
     let cases: Vec<_> = sign::cases().into_iter().chain(keys::cases()).collect();
     let events: Vec<_> =
         cases.iter().flat_map(|case| requests(case).into_iter().map(move |request| (case, request))).collect();
@@ -93,7 +93,7 @@ fn every_sdk_that_reads_events_reads_the_ids_and_types_that_we_read() {
     );
 }
 
-/// Whether what an SDK gives is what we read. No SDK gives the hash that some of our ids end with.
+/// Whether the fields of an SDK are those that we read. No SDK provides the hash with which some of our ids end.
 fn agree(ours: &Extracted, names: &Names) -> bool {
     let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_id = |parts: &Vec<String>| {

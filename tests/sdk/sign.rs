@@ -1,4 +1,4 @@
-//! Requests with a secret that both sides hold.
+//! Requests signed with a shared secret.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Covers, NOW_S, Place, Request, Signer, WORD};
 
-/// A secret that is taken as it is written.
+/// A secret that is used as it is written.
 const SECRET: &str = "a secret of this test";
 const OTHER: &str = "another secret of this test";
 
-/// The bytes of a secret that is written as base64 or hexadecimal.
+/// The bytes of a secret that is written in base64 or hexadecimal.
 const KEY: &[u8] = b"thirty-two bytes of a secret key";
 const OTHER_KEY: &[u8] = b"thirty-two bytes of another key.";
 
@@ -39,7 +39,7 @@ pub(crate) fn unsigned(provider: &'static str, signature: Place) -> Case {
     }
 }
 
-/// A case that is signed with `headers`; the signature stands in the first.
+/// A case that is signed with `headers`; the first one contains the signature.
 pub(crate) fn signed(provider: &'static str, headers: &[(&'static str, &str)]) -> Case {
     let mut case = unsigned(provider, Place::Header(headers[0].0));
     case.request.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -50,7 +50,7 @@ fn body() -> String {
     format!("{{\"id\":\"evt_1\",\"type\":\"invoice.paid\",\"data\":{{\"text\":\"{WORD} ü \\u00e9\"}}}}")
 }
 
-/// A form that Twilio's SDK is to sign.
+/// A form for Twilio's SDK to sign.
 pub(crate) fn twilio() -> Case {
     let mut twilio = Case { signer: Signer::Sdk, ..unsigned("twilio", Place::Header("x-twilio-signature")) };
     twilio.request.url = format!("{URL}?foo=1&bar=a%20b");
@@ -73,7 +73,7 @@ fn signed_by_sdks() -> Vec<Case> {
     let mut commerce = of("coinbase-commerce", "x-cc-webhook-signature");
     commerce.request.body = json!({"event": {"id": "1", "type": "charge:confirmed", "text": WORD}}).to_string();
     let mut workos = of("workos", "workos-signature");
-    // Its SDK takes the body as it writes JSON itself.
+    // Its SDK parses the body and serialises it again, so the body has to be in the SDK's own form.
     workos.request.body = json!({"id": "evt_1", "event": WORD}).to_string();
     cases.extend([hubspot, twilio(), commerce, workos]);
 
@@ -164,7 +164,7 @@ fn standard_webhooks() -> Vec<Case> {
         ("clerk", "svix"),
     ];
     let mut cases: Vec<_> = providers.map(|(provider, prefix)| standard(provider, prefix, KEY)).into();
-    // Polar's key is the secret as it is written.
+    // Polar uses the secret itself as the key, without decoding it.
     let mut polar = standard("polar", "webhook", SECRET.as_bytes());
     (polar.secret, polar.other_secret) = (SECRET.to_owned(), OTHER.to_owned());
     cases.push(polar);
@@ -183,7 +183,7 @@ fn standard(provider: &'static str, prefix: &str, key: &[u8]) -> Case {
     case
 }
 
-/// HMAC-SHA256 over the parts, one after the other.
+/// HMAC-SHA256 of the concatenated parts.
 pub(crate) fn hmac_sha256(key: &[u8], parts: &[&str]) -> Vec<u8> {
     mac::hmac_sha256(key, &parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
 }

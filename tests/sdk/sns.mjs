@@ -5,7 +5,8 @@ import { createRequire } from "node:module";
 
 const require = createRequire(`${process.cwd()}/`);
 
-// The message of a job, once its signature is found good. The package fetches the certificate: it gets the key of the job.
+// Returns the message of a job after its signature has been verified. The package fetches the certificate, so its
+// https.get is replaced by one that returns the key of the job.
 globalThis.validatedBySns = async (job) => {
   const https = require("node:https");
   const Validator = require("sns-validator");

@@ -1,10 +1,10 @@
-//! The spellings of a URL that Twilio may have signed, held against its own SDK.
+//! The spellings of a URL that Twilio may have signed, compared with Twilio's own SDK.
 
 use super::case::{Case, Request};
 use super::node::{Answer, Job, run};
 use super::sign::twilio;
 
-/// What is signed in the place of a query. Each arrives as each.
+/// The signed queries. Each is received in the spelling of each.
 const QUERIES: [&str; 14] = [
     "",
     "?n=O'Brien",
@@ -59,7 +59,7 @@ fn every_spelling_of_a_url_that_twilios_sdk_accepts_is_accepted() {
     assert!(accepted[1] > 2 * QUERIES.len(), "{accepted:?}");
 }
 
-/// The parameters of a URL's query, as a form is read.
+/// The parameters of a URL's query, parsed as a form.
 fn parameters(url: &str) -> Vec<(String, String)> {
     let url = reqwest::Url::parse(url).expect("a URL");
     url.query_pairs().into_owned().collect()

@@ -24,32 +24,32 @@ pub mod silent;
 pub mod steady;
 pub mod throughput;
 
-/// Something that is measured.
+/// A measurement.
 pub struct Case {
     pub name: &'static str,
-    /// In a few words, for the list of cases.
+    /// A short description, for the list of cases.
     pub what: &'static str,
     pub run: fn(Options) -> Running,
 }
 
-/// A case that runs.
+/// A running case.
 pub type Running = Pin<Box<dyn Future<Output = Result<Report>>>>;
 
 /// All cases.
 pub const ALL: &[Case] = &[
     Case {
         name: "ceiling",
-        what: "a bare reqwest loop, and bare inserts into PostgreSQL: what this machine can do at most",
+        what: "a bare reqwest loop, and bare inserts into PostgreSQL: the maximum of this machine",
         run: |options| Box::pin(ceiling::run(options)),
     },
     Case {
         name: "edge",
-        what: "the edge in bare workerd beside a hand-written JavaScript Worker",
+        what: "the edge in bare workerd compared with a hand-written JavaScript Worker",
         run: |options| Box::pin(edge::run(options)),
     },
     Case {
         name: "throughput",
-        what: "pulled, stored, delivered and settled, as much as it takes",
+        what: "pulled, stored, delivered and settled at the maximum rate",
         run: |options| Box::pin(throughput::run(options)),
     },
     Case { name: "steady", what: "latency at half of the maximum", run: |options| Box::pin(steady::run(options)) },
@@ -60,12 +60,12 @@ pub const ALL: &[Case] = &[
     },
     Case {
         name: "dead",
-        what: "beside a dead destination with a million deliveries that wait",
+        what: "next to a dead destination with a million waiting deliveries",
         run: |options| Box::pin(dead::run(options)),
     },
     Case {
         name: "hanging",
-        what: "beside a destination that never answers",
+        what: "next to a destination that never answers",
         run: |options| Box::pin(hanging::run(options)),
     },
     Case {
@@ -80,7 +80,7 @@ pub const ALL: &[Case] = &[
     },
     Case {
         name: "replay",
-        what: "ten thousand and a hundred thousand again",
+        what: "replays of ten thousand and of a hundred thousand events",
         run: |options| Box::pin(replay::run(options)),
     },
     Case {
@@ -91,7 +91,7 @@ pub const ALL: &[Case] = &[
     Case { name: "kill", what: "kill -9 at random moments under load", run: |options| Box::pin(kill::run(options)) },
     Case {
         name: "replicas-kill",
-        what: "three relays under load, one of them killed every 20 seconds, and limits meanwhile",
+        what: "three relays under load, one of them killed every 20 seconds, and limits while that lasts",
         run: |options| Box::pin(replicas_kill::run(options)),
     },
     Case {

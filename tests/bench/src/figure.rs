@@ -1,11 +1,11 @@
-//! What a case has found, beside what it must and should reach, and the report in Markdown.
+//! The results of a case with their requirements and aims, and the report in Markdown.
 
-/// What one case has found.
+/// The results of one case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub title: String,
     pub figures: Vec<Figure>,
-    /// What else was seen: processor time, bytes, what the figures do not tell.
+    /// Further observations, such as processor time and bytes.
     pub notes: Vec<String>,
 }
 
@@ -19,14 +19,14 @@ pub struct Figure {
     pub aim: Option<Limit>,
 }
 
-/// What a figure has to reach.
+/// A bound for a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// The value in the middle; of an even number, the upper one.
+/// The median; of an even number of values, the upper of the two in the middle.
 #[must_use]
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
@@ -50,13 +50,13 @@ impl Report {
         self.notes.push(note.into());
     }
 
-    /// Whether every figure reaches what it must.
+    /// Whether every figure meets its requirement.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.figures.iter().all(|figure| figure.holds() != Some(false))
     }
 
-    /// A heading, a table and a list.
+    /// The report in Markdown: a heading, a table and a list.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("## {}\n", self.title);
@@ -94,21 +94,21 @@ impl Figure {
         Self { what: what.into(), value, unit, must: None, aim: None }
     }
 
-    /// What it must reach.
+    /// Sets the requirement.
     #[must_use]
     pub fn must(mut self, limit: Limit) -> Self {
         self.must = Some(limit);
         self
     }
 
-    /// What it should reach.
+    /// Sets the aim.
     #[must_use]
     pub fn aim(mut self, limit: Limit) -> Self {
         self.aim = Some(limit);
         self
     }
 
-    /// Whether it reaches what it must; `None` where nothing is asked of it.
+    /// Whether it meets its requirement; `None` if it has none.
     #[must_use]
     pub fn holds(&self) -> Option<bool> {
         self.must.map(|limit| match limit {
@@ -127,7 +127,7 @@ impl Limit {
     }
 }
 
-/// Three digits that count are enough for what a shared machine can tell.
+/// Formats a value with about three significant digits: a shared machine does not measure more precisely.
 fn with_unit(value: f64, unit: &str) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_says_of_each_figure_whether_it_holds() {
+    fn a_report_says_whether_each_figure_holds() {
         let mut report = Report::new("steady");
         report.figure(Figure::new("p99", 12.34, "ms").must(Limit::AtMost(100.0)).aim(Limit::AtMost(25.0)));
         report.figure(Figure::new("rate", 4_999.0, "/s").must(Limit::AtLeast(5_000.0)));

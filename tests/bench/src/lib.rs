@@ -1,8 +1,8 @@
-//! The benchmarks: what is measured, a file per case, and what they share.
+//! The benchmarks: one file per case, and the code that they share.
 //!
-//! Every case starts what it needs (a PostgreSQL of its own, the local queue, relays, receivers), stops all of it, and
-//! takes a bounded time. Load is open-loop: an event has a time at which it is meant to be sent, whether or not the one
-//! before has come through, and latency counts from there.
+//! Every case starts what it needs (its own PostgreSQL, the local queue, relays, receivers), stops all of it, and takes
+//! a bounded time. The load is open: an event is sent at its scheduled time even if earlier events have not been
+//! delivered, and its latency counts from that time.
 
 pub mod case;
 pub mod figure;

@@ -1,4 +1,4 @@
-//! Destinations whose limits are checked by what they have received, whichever relay has sent it.
+//! Destinations whose limits are checked by the requests that they received, from whichever relay.
 
 use std::time::Duration;
 
@@ -12,42 +12,43 @@ use super::run::{Schedule, count};
 use super::sink::Sink;
 use super::stack::Stack;
 
-/// Of the destination `rated`, per second.
+/// The rate limit of the destination `rated`, per second.
 const RATE: usize = 20;
-/// Events per second to each of `rated` and `capped`: less than they may get, so that they catch up after a change of owner.
+/// Events per second to each of `rated` and `capped`: below their limits, so that they catch up after a change of
+/// owner.
 const PUSHED: f64 = 8.0;
-/// Of the destination `slow`, per minute: so slow that each send is stored before it is made.
+/// The rate limit of the destination `slow`, per minute. It is so low that each send is stored before it is made.
 const PER_MINUTE: u64 = 12;
 /// Events per second to each of `slow` and `held`.
 const SLOWLY_PUSHED: f64 = 1.0 / 6.0;
 const CAP: usize = 3;
-/// How long `capped` takes for an answer.
+/// How long `capped` takes to answer.
 const TAKES: Duration = Duration::from_millis(200);
 /// The `Retry-After` of `held`, in seconds.
 const ASKED_S: u64 = 20;
-/// By how much this machine may bring two requests closer together than they were sent.
+/// How much closer together two requests may arrive than they were sent, because this machine delays some of them.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// The destinations that are not settled in the end: this one always answers 429.
+/// The destinations whose deliveries are not all settled in the end: this one always answers 429.
 pub const NEVER_SETTLED: &[&str] = &["held"];
 
-/// The destinations, and what is pushed to them.
+/// The destinations, and the schedules of their events.
 #[derive(Debug)]
 pub struct Limits {
     /// Its limit is a rate.
     rated: (Source, Sink),
-    /// Its limit is a number of attempts at a time.
+    /// Its limit is a concurrency.
     capped: (Source, Sink),
     /// Its rate is slow.
     slow: (Source, Sink),
-    /// It asks for a pause with every answer.
+    /// It requests a back-off with every response.
     held: (Source, Sink),
     pushed: Schedule,
     slowly_pushed: Schedule,
 }
 
 impl Limits {
-    /// Makes them. Events are to be pushed from now on.
+    /// Creates the destinations. Their schedules start now.
     ///
     /// # Errors
     /// Returns an error if no port is free.
@@ -69,35 +70,37 @@ impl Limits {
         })
     }
 
-    /// Pushes for `time` what they are to get.
+    /// Pushes their events for `time`.
     pub async fn push(&mut self, stack: &Stack, time: Duration) {
         let often = [&self.rated.0, &self.capped.0];
         let rarely = [&self.slow.0, &self.held.0];
         tokio::join!(self.pushed.run(stack, &often, time), self.slowly_pushed.run(stack, &rarely, time));
     }
 
-    /// Those that get every event in the end.
+    /// The destinations that receive every event in the end.
     pub fn settled(&self) -> impl Iterator<Item = &Sink> {
         [&self.rated.1, &self.capped.1, &self.slow.1].into_iter()
     }
 
-    /// How many events were pushed to those that get every event in the end.
+    /// The number of events that were pushed to these destinations.
     #[must_use]
     pub fn pushed(&self) -> u64 {
-        // Every second one, the first of them, is of the slow one.
+        // Every second event of this schedule, starting with the first, is for `slow`.
         self.pushed.pushed() + self.slowly_pushed.pushed().div_ceil(2)
     }
 
-    /// What they have received, beside what they may receive; `suffix` tells the figures of one report apart.
+    /// Adds the numbers of requests that they received, with the allowed maximum; `suffix` distinguishes the figures of
+    /// one report.
     pub fn figures(&self, report: &mut Report, suffix: &str) {
         let mut at_most = |what: String, found: usize, most: usize| {
             let figure = Figure::new(format!("{what}{suffix}"), count(found as u64), "");
             report.figure(figure.must(Limit::AtMost(count(most as u64))));
         };
-        // A twentieth of a second at once (deliver/pace.rs), and half a second by which this machine may hold one up.
+        // Beyond the rate: one twentieth of a second at once (relay/engine/src/pace.rs), and half a second by which
+        // this machine may delay a request.
         let most = RATE * 10 + RATE / 2 + 2;
         at_most(format!("most within 10 s at {RATE}/s"), self.rated.1.most_within(Duration::from_secs(10)), most);
-        // Half a second less than they are apart, for what this machine may hold up.
+        // The interval is shortened by half a second, by which this machine may delay a request.
         let apart = Duration::from_secs(60 / PER_MINUTE);
         at_most(
             format!("most within {} s at {PER_MINUTE} per minute", apart.as_secs()),
@@ -109,6 +112,6 @@ impl Limits {
             self.held.1.most_within(Duration::from_secs(ASKED_S) - SLACK),
             1,
         );
-        at_most(format!("most at once where {CAP} are allowed"), self.capped.1.most_within(TAKES), CAP);
+        at_most(format!("most at once, with {CAP} allowed"), self.capped.1.most_within(TAKES), CAP);
     }
 }

@@ -1,6 +1,6 @@
-//! A load generator that costs little itself: the same request over and over on a number of connections, each waiting
-//! for its answer before it sends again (closed loop). It finds the most a server can do; it says nothing of latency
-//! under a given load.
+//! A load generator with little overhead: it sends the same request repeatedly on a number of connections, and each
+//! connection waits for its response before it sends again (closed loop). It finds the maximum of a server. It does not
+//! measure the latency under a given load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio::net::TcpStream;
 
 use harness::error::{Doing as _, Result};
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     pub answers: u64,
-    /// Answers that were not 2xx.
+    /// Responses that were not 2xx.
     pub refused: u64,
     pub elapsed: Duration,
 }
 
 impl Load {
-    /// Answers per second.
+    /// Responses per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -30,7 +30,7 @@ impl Load {
     }
 }
 
-/// The bytes of a POST request.
+/// Builds the bytes of a POST request.
 #[must_use]
 pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes =
@@ -46,7 +46,7 @@ pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: 
 /// Sends `request` on `connections` connections for `time`.
 ///
 /// # Errors
-/// Where a connection cannot be made or breaks.
+/// Returns an error if a connection cannot be opened, or breaks.
 pub async fn run(address: SocketAddr, request: Vec<u8>, connections: usize, time: Duration) -> Result<Load> {
     let request = Arc::new(request);
     let begun = Instant::now();
@@ -85,7 +85,7 @@ async fn connection(address: SocketAddr, request: Arc<Vec<u8>>, until: Instant) 
     Ok((answers, refused))
 }
 
-/// Whether an answer with a Content-Length has arrived completely, and if so, whether it is 2xx.
+/// Whether a response with a Content-Length has arrived completely, and if so, whether it is 2xx.
 fn complete(buffer: &[u8]) -> Option<bool> {
     let head_end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&buffer[..head_end]).ok()?;
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_complete_when_its_whole_body_is_there() {
+    fn a_response_is_complete_when_its_whole_body_has_arrived() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         assert_eq!(complete(answer), Some(true));
         assert_eq!(complete(&answer[..answer.len() - 1]), None);

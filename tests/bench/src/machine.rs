@@ -1,8 +1,8 @@
-//! What a figure was measured on.
+//! The machine of a measurement, and the resources of its processes.
 
 use std::process::Command;
 
-/// One line: processor, cores, memory, system, versions.
+/// Describes the machine in one line: processor, cores, memory, system, versions.
 #[must_use]
 pub fn describe() -> String {
     let cpu = read("/proc/cpuinfo")
@@ -26,19 +26,21 @@ pub fn describe() -> String {
     )
 }
 
-/// The processor time that a process has used so far, in seconds; `None` where the system does not tell (it is read from
-/// `/proc`, see `proc_pid_stat(5)`).
+/// The processor time that a process has used so far, in seconds; `None` if the system does not report it (it is read
+/// from `/proc`, see `proc_pid_stat(5)`).
 #[must_use]
 pub fn processor_seconds(process: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program may hold anything; the fields are counted from the bracket that ends it.
+    // The name of the program may contain any character, so the fields are counted from the last bracket, which ends
+    // it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    // Linux counts them in hundredths of a second for every program (USER_HZ).
+    // Linux reports them in hundredths of a second to every program (USER_HZ).
     Some((user + system) / 100.0)
 }
 
-/// As [`processor_seconds`], of a process, its children and those of them that have ended: PostgreSQL's postmaster.
+/// Like [`processor_seconds`], for a process such as PostgreSQL's postmaster, its children, and those of them that have
+/// ended.
 #[must_use]
 pub fn processor_seconds_with_children(process: u32) -> f64 {
     let parent = process.to_string();
@@ -52,7 +54,7 @@ pub fn processor_seconds_with_children(process: u32) -> f64 {
             fields.get(range).into_iter().flatten().filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
         };
         if name == parent {
-            // Its own, and that of children it has waited for.
+            // Its own time, and the time of children that it has waited for.
             seconds += time(11..15);
         } else if fields.get(1) == Some(&parent.as_str()) {
             seconds += time(11..13);
@@ -61,7 +63,7 @@ pub fn processor_seconds_with_children(process: u32) -> f64 {
     seconds
 }
 
-/// The resident memory of a process in KiB; `None` where the system does not tell.
+/// The resident memory of a process in KiB; `None` if the system does not report it.
 #[must_use]
 pub fn memory_kib(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -1,5 +1,5 @@
-//! `cargo bench-gateway <case>…`: how fast the gateway is on this machine, beside what its design asks for. `all` runs
-//! every case and prints a report in Markdown on standard output; what is going on is told on standard error.
+//! `cargo bench-gateway <case>…`: measures how fast Tidegate is on this machine, against its requirements and aims.
+//! `all` runs every case. The report, in Markdown, goes to standard output, and progress goes to standard error.
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let (cases, options) = match options::read(std::env::args().skip(1)) {
         Ok(wanted) => wanted,
         Err(answer) => {
-            // If the terminal is gone, the exit code still says it.
+            // If the terminal is gone, the exit code still reports it.
             let _ = answer.print();
             return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -30,13 +30,13 @@ fn main() -> ExitCode {
          which an event was meant to be sent, whether or not the one before had come through. Ratios hold better than \
          absolute figures.\n{}",
         machine::describe(),
-        if options.quick { "- **a quick run: it tells whether everything works, not how fast it is**\n" } else { "" },
+        if options.quick { "- **a quick run: it shows whether everything works, not how fast it is**\n" } else { "" },
     ));
     let mut good = true;
     for case in cases {
         say(&format!("{}: {}", case.name, case.what));
         let begun = Instant::now();
-        // A case that fails must not keep the others from being measured.
+        // A failing case must not prevent the others from being measured.
         let report = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on((case.run)(options))));
         match report {
             Ok(Ok(report)) => {

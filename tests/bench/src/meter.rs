@@ -1,4 +1,4 @@
-//! What a load costs: processor time by process, bytes of the log and of the tables, dead rows, memory.
+//! The cost of a load: processor time by process, bytes of the write-ahead log and of the tables, dead rows, memory.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use harness::error::{Doing as _, Result};
 use super::machine;
 use super::stack::Stack;
 
-/// The state before a load.
+/// The readings before a load.
 #[derive(Debug)]
 pub struct Meter {
     begun: Instant,
@@ -15,27 +15,27 @@ pub struct Meter {
     database: Database,
 }
 
-/// What a load has cost.
+/// The cost of a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Usage {
     pub elapsed: Duration,
     /// Seconds of one core.
     pub processor: Processor,
     pub wal_bytes: i64,
-    /// By how much the tables and their indexes have grown.
+    /// The growth of the tables and their indexes.
     pub table_bytes: i64,
-    /// Rows of the hot table that are dead and not yet cleared away, at the end.
+    /// Rows of `pending_deliveries` that are dead and not yet vacuumed, at the end.
     pub dead_rows: i64,
-    /// Of all relays together, at the end.
+    /// The resident memory of all relays together, at the end.
     pub memory_kib: u64,
 }
 
-/// Processor time that has been used, in seconds.
+/// Used processor time, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Processor {
     pub relays: f64,
     pub postgres: f64,
-    /// The load generator, the queue and the receivers, which are this process.
+    /// This process: the load generator, the queue and the receivers.
     pub harness: f64,
 }
 
@@ -47,19 +47,19 @@ struct Database {
 }
 
 impl Meter {
-    /// Begins to measure.
+    /// Starts a measurement.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn start(stack: &Stack) -> Result<Self> {
         let database = database(stack).await?;
         Ok(Self { processor: processor(stack), database, begun: Instant::now() })
     }
 
-    /// What has been used since.
+    /// Ends the measurement and returns the cost.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn stop(self, stack: &Stack) -> Result<Usage> {
         let (elapsed, processor) = (self.begun.elapsed(), processor(stack));
         let database = database(stack).await?;
@@ -79,7 +79,7 @@ impl Meter {
 }
 
 impl Usage {
-    /// For a report: what one of `deliveries` has cost.
+    /// The notes of a report: the cost per delivery.
     #[must_use]
     pub fn notes(&self, deliveries: u64) -> Vec<String> {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]

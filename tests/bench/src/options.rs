@@ -7,11 +7,11 @@ use clap::{Args, Parser, value_parser};
 
 use super::case::{self, Case};
 
-/// Measures how fast the gateway is on this machine
+/// Measures how fast Tidegate is on this machine
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo bench-gateway", after_help = list(), arg_required_else_help = true)]
 struct Arguments {
-    /// What is measured, in this order: cases from the list below, or `all` of them
+    /// The cases to measure, in this order: from the list below, or `all` of them
     #[arg(required = true, value_name = "CASE", value_parser = names(), hide_possible_values = true)]
     cases: Vec<String>,
     #[command(flatten)]
@@ -45,17 +45,18 @@ impl Options {
         Duration::from_secs(self.seconds.unwrap_or(if self.quick { quick } else { usual }))
     }
 
-    /// One of two numbers.
+    /// Selects the value for a usual or a quick run.
     #[must_use]
     pub fn pick<T>(&self, usual: T, quick: T) -> T {
         if self.quick { quick } else { usual }
     }
 }
 
-/// Reads the command line, without the program's name: the cases in the order in which they are to run, and the options.
+/// Parses the command line, without the program's name: the cases in the order in which they are to run, and the
+/// options.
 ///
 /// # Errors
-/// What is wrong with it and what would be right, or the help that was asked for.
+/// Returns the error with a suggestion if it is wrong, or the help if it was requested.
 pub fn read(arguments: impl Iterator<Item = String>) -> Result<(Vec<&'static Case>, Options), clap::Error> {
     let program = std::iter::once("bench-gateway".to_owned());
     let Arguments { cases: names, options } = Arguments::try_parse_from(program.chain(arguments))?;
@@ -67,7 +68,7 @@ fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(case::ALL.iter().map(|case| case.name).chain(["all"]))
 }
 
-/// The cases, for the help.
+/// The list of cases for the help.
 fn list() -> String {
     let cases = case::ALL.iter().map(|case| format!("\n  {:<15}{}", case.name, case.what));
     format!(
@@ -100,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_word_that_is_wrong_and_what_would_be_right() {
-        for (line, told) in [
+    fn an_error_names_the_wrong_word_and_a_correction() {
+        for (line, expected) in [
             ("stedy", ["'stedy'", "'steady'"]),
             ("steady --second 3", ["'--second'", "'--seconds'"]),
             ("steady --seconds soon", ["'soon'", "--seconds"]),
@@ -110,7 +111,7 @@ mod tests {
             ("steady --rate", ["--rate", "a value is required"]),
         ] {
             let answer = parse(line).map(drop).expect_err(line);
-            assert!(told.iter().all(|told| answer.contains(told)), "{line}: {answer}");
+            assert!(expected.iter().all(|expected| answer.contains(expected)), "{line}: {answer}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The same load on two stacks in turn: the machine is the same for both halves of a pair, whatever else it does.
+//! The same load on two stacks in turn: other load on the machine affects both halves of a pair alike.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::run::{Run, saturate};
 use super::sink::Sink;
 use super::stack::Stack;
 
-/// A stack with a line that is loaded.
+/// A stack with a source and a destination for the load.
 #[derive(Debug)]
 pub struct Side {
     pub stack: Stack,
@@ -20,17 +20,17 @@ pub struct Side {
 }
 
 impl Side {
-    /// Starts one relay with all it needs, and a source and a fast destination of this name.
+    /// Starts one relay with everything it needs, and creates a source and a fast destination with this name.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns an error if a part does not start.
     pub async fn start(name: &str) -> Result<Self> {
         let stack = Stack::start(1).await?;
         let (source, sink) = stack.line(name).await?;
         Ok(Self { stack, source, sink })
     }
 
-    /// Does now what would else be done in the middle of a measurement, and loads it once.
+    /// Runs vacuum and a checkpoint now, so that they do not run during a measurement, and a first load.
     async fn prepare(&self, but: &[&str]) -> Result<()> {
         for statement in ["vacuum analyze", "checkpoint"] {
             self.stack.execute(statement.to_owned()).await?;
@@ -44,22 +44,23 @@ impl Side {
     }
 }
 
-/// What both have taken, pair by pair.
+/// The runs of both sides, pair by pair.
 #[derive(Debug)]
 pub struct Pairs {
     pairs: Vec<(Run, Run)>,
 }
 
-/// Loads the two as much as they take, `pairs` times each for `time`; `but` names destinations that are not waited for.
+/// Loads both sides at their maximum rate, `pairs` times each for `time`. It does not wait for the destinations in
+/// `but`.
 ///
 /// # Errors
-/// Where something is not settled in time.
+/// Returns an error if the deliveries are not settled in time.
 pub async fn compare(without: &Side, with: &Side, but: &[&str], pairs: usize, time: Duration) -> Result<Pairs> {
     without.prepare(&[]).await?;
     with.prepare(but).await?;
     let mut done = Vec::new();
     for number in 0..pairs {
-        // Whoever goes second may have to do with what the first has left to be written.
+        // The order alternates, because the second run may be slowed by writes that the first has left.
         done.push(if number % 2 == 0 {
             let first = without.saturate(&[], time).await?;
             (first, with.saturate(but, time).await?)
@@ -72,7 +73,7 @@ pub async fn compare(without: &Side, with: &Side, but: &[&str], pairs: usize, ti
 }
 
 impl Pairs {
-    /// Adds the medians, and what each pair has come to. `without` and `with` say what was measured.
+    /// Adds the medians and the ratio of each pair. `without` and `with` are the names of the two figures.
     pub fn report(&self, report: &mut Report, without: &str, with: &str) {
         let ratio = |(without, with): &(Run, Run)| with.per_second() / without.per_second();
         let figures = [

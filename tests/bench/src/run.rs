@@ -1,4 +1,4 @@
-//! Load on a stack: as much as it takes, or at a rate.
+//! Load on a stack, at its maximum rate or at a given rate.
 
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,21 @@ use super::meter::{Meter, Usage};
 use super::sink::{Sink, histogram, now_us};
 use super::stack::Stack;
 
-/// Messages in the queue below which more are pushed, where the relay is to have as much as it takes.
+/// The number of queued messages below which more are pushed, if the relay is loaded at its maximum rate.
 const BACKLOG: u64 = 3_000;
 
-/// How long the rest may take once nothing more is pushed.
+/// How long to wait until all deliveries are settled after the last push.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Run {
     pub deliveries: u64,
-    /// Until the last of them was settled.
+    /// The time until the last of them was settled.
     pub elapsed: Duration,
-    /// From the time an event was meant to be sent to its arrival, in microseconds.
+    /// The latencies from the scheduled time of an event to its arrival, in microseconds.
     pub latencies: Histogram<u64>,
-    /// Connections that the relays made to the destinations.
+    /// The number of connections that the relays opened to the destinations.
     pub connections: u64,
     pub usage: Usage,
 }
@@ -36,7 +36,7 @@ impl Run {
         count(self.deliveries) / self.elapsed.as_secs_f64()
     }
 
-    /// What it has cost, for a report.
+    /// The notes of a report: the cost, and the numbers of deliveries and connections.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.usage.notes(self.deliveries);
@@ -50,7 +50,7 @@ impl Run {
     }
 }
 
-/// A number of things as a figure.
+/// Converts a count to the value of a figure.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub fn count(number: u64) -> f64 {
@@ -63,11 +63,11 @@ pub fn quantile_ms(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     count(latencies.value_at_quantile(quantile)) / 1_000.0
 }
 
-/// Keeps the queue filled for `time`, from all sources alike, and waits until all of it is settled; `but` names
-/// destinations that are not waited for.
+/// Keeps the queue filled for `time`, equally from all sources, and waits until all deliveries are settled, except
+/// those to the destinations in `but`.
 ///
 /// # Errors
-/// Where it is not settled in time.
+/// Returns an error if the deliveries are not settled in time.
 pub async fn saturate(
     stack: &Stack,
     sources: &[&Source],
@@ -90,10 +90,11 @@ pub async fn saturate(
     before.compare(stack, sinks).await
 }
 
-/// Pushes at a rate for `time`, the same to each source, and waits until all of it is settled.
+/// Pushes events at a rate for `time`, equally to all sources, and waits until all deliveries are settled, except those
+/// to the destinations in `but`.
 ///
 /// # Errors
-/// Where it is not settled in time.
+/// Returns an error if the deliveries are not settled in time.
 pub async fn at_rate(
     stack: &Stack,
     sources: &[&Source],
@@ -109,7 +110,7 @@ pub async fn at_rate(
     before.compare(stack, sinks).await
 }
 
-/// When which event is meant to be sent.
+/// The scheduled times of events.
 #[derive(Debug)]
 pub struct Schedule {
     started_us: u64,
@@ -118,19 +119,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Begins now, with `rate` events per second.
+    /// Starts a schedule now, with `rate` events per second.
     #[must_use]
     pub fn start(rate: f64) -> Self {
         Self { started_us: now_us(), rate, pushed: 0 }
     }
 
-    /// How many have been pushed.
+    /// The number of pushed events.
     #[must_use]
     pub fn pushed(&self) -> u64 {
         self.pushed
     }
 
-    /// Pushes what becomes due within `time`, and first what has become due since the last call.
+    /// Pushes the events that have become due since the last call, and those that become due within `time`.
     pub async fn run(&mut self, stack: &Stack, sources: &[&Source], time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -181,7 +182,7 @@ impl Before {
         let elapsed = self.begun.elapsed();
         let mut latencies = histogram();
         for sink in sinks {
-            // Histograms of the same bounds.
+            // Cannot fail: the histograms have the same bounds.
             let _ = latencies.add(sink.take_latencies());
         }
         Ok(Run {

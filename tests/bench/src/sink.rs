@@ -1,5 +1,5 @@
-//! A destination that costs little: it counts, keeps latencies in a histogram, and remembers of each event only how
-//! often it came and when.
+//! A destination with little overhead: it counts requests, keeps latencies in a histogram, and stores only how often
+//! each event arrived, and the times of arrival.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use harness::error::{Doing as _, Result};
 use harness::receiver::Behaviour;
 use harness::server::{Answer, Cut, Server};
 
-/// A running destination; dropping it closes its port.
+/// A running destination. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Sink {
     server: Server,
@@ -27,24 +27,24 @@ struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// What has arrived.
+/// The requests so far.
 #[derive(Debug)]
 struct Seen {
-    /// From the time an event was meant to be sent to its arrival, in microseconds.
+    /// The latencies from the scheduled time of an event to its arrival, in microseconds.
     latencies: Histogram<u64>,
-    /// How often each event came, by its number.
+    /// How often each event arrived, by its number.
     times: HashMap<u64, u32>,
     arrivals_us: Vec<u64>,
 }
 
-/// Microseconds on this process's clock, from its first use.
+/// The microseconds since the first call in this process.
 #[must_use]
 pub fn now_us() -> u64 {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(ORIGIN.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The body of an event: its number, when it was meant to be sent, and filler up to `bytes`.
+/// Builds the body of an event: its number, its scheduled time, and filler up to `bytes`.
 #[must_use]
 pub fn body(number: u64, due_us: u64, bytes: usize) -> Vec<u8> {
     let head = format!(r#"{{"number":{number},"due_us":{due_us},"filler":""#);
@@ -52,10 +52,10 @@ pub fn body(number: u64, due_us: u64, bytes: usize) -> Vec<u8> {
     format!("{head}{filler}\"}}").into_bytes()
 }
 
-/// An empty histogram of microseconds: three digits, up to an hour.
+/// Creates an empty histogram of microseconds: three digits, up to an hour.
 ///
 /// # Panics
-/// Never: the bounds are allowed ones.
+/// Never panics, because the bounds are valid.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap_or_else(|error| panic!("{error}"))
@@ -65,7 +65,7 @@ impl Sink {
     /// Starts a destination.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// Returns an error if no port is free.
     pub async fn start(behaviour: Behaviour) -> Result<Self> {
         let seen = Seen { latencies: histogram(), times: HashMap::new(), arrivals_us: Vec::new() };
         let shared = Arc::new(Shared { behaviour, seen: Mutex::new(seen) });
@@ -80,25 +80,25 @@ impl Sink {
         format!("http://{}/hook", self.server.address())
     }
 
-    /// Requests so far.
+    /// The number of requests so far.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.seen().arrivals_us.len() as u64
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.server.connections()
     }
 
-    /// Different events so far.
+    /// The number of different events so far.
     #[must_use]
     pub fn different(&self) -> u64 {
         self.seen().times.len() as u64
     }
 
-    /// Different events so far whose number is at least `first`.
+    /// The number of different events so far whose number is at least `first`.
     #[must_use]
     pub fn different_from(&self, first: u64) -> u64 {
         self.seen().times.keys().filter(|number| **number >= first).count() as u64
@@ -149,7 +149,7 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Seen> {
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number and the time of a body that [`body`] made.
+/// Parses the number and the scheduled time of a body that [`body`] built.
 fn read(body: &[u8]) -> Option<(u64, u64)> {
     let head = std::str::from_utf8(body.get(..body.len().min(80))?).ok()?;
     let mut fields = head.strip_prefix(r#"{"number":"#)?.splitn(3, ',');
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_has_the_size_that_was_asked_for_and_tells_its_number_and_time() {
+    fn a_body_has_the_requested_size_and_contains_its_number_and_time() {
         let body = body(7, 1_234_567, 1_000);
         assert_eq!(body.len(), 1_000);
         assert_eq!(read(&body), Some((7, 1_234_567)));

@@ -1,4 +1,4 @@
-//! A relay, or several, with all they need: PostgreSQL, the local queue, receivers.
+//! One or more relays with everything they need: PostgreSQL, the local queue, receivers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,13 +17,13 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::sink::{self, Sink};
 
-/// Bytes of an event's body.
+/// The size of an event's body.
 pub const BODY_BYTES: usize = 1_000;
 
-/// Everything that runs on this machine for one case. Stopped when it is dropped, who asks before who is asked.
+/// All parts of one case. When it is dropped, callers stop before the services that they call.
 #[derive(Debug)]
 pub struct Stack {
-    /// The relays beside the gateway's own.
+    /// The relays in addition to the one in `gateway`.
     pub others: Vec<Relay>,
     pub gateway: RelayOnly,
     pub server: Server,
@@ -31,14 +31,14 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts a PostgreSQL of its own, a queue and so many relays, and waits until they share the shards.
+    /// Starts a separate PostgreSQL, a queue and `replicas` relays, and waits until they share the shards.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns an error if a part does not start.
     pub async fn start(replicas: usize) -> Result<Self> {
         let server = Server::start_private().await?;
         let mut gateway = Gateway::relay_only_on_server(&server).await;
-        // What a case breaks may be logged as an error; what is lost is counted.
+        // A case may provoke errors in the log; lost events are counted.
         gateway.relay.expect_errors();
         let mut others = Vec::new();
         for _ in 1..replicas {
@@ -53,7 +53,7 @@ impl Stack {
     /// Starts one relay with a proxy between it and its PostgreSQL.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns an error if a part does not start.
     pub async fn start_by_proxy(change: impl FnOnce(RelaySettings) -> RelaySettings) -> Result<(Self, Proxy)> {
         let server = Server::start_private().await?;
         let (mut gateway, proxy) = Gateway::relay_only_by_proxy_on_server_with(&server, change).await;
@@ -62,18 +62,18 @@ impl Stack {
         Ok((Self { others: Vec::new(), gateway, server, numbers: AtomicU64::new(0) }, proxy))
     }
 
-    /// Makes a source.
+    /// Creates a source.
     pub async fn source(&self, name: &str) -> Source {
         self.gateway.api.create_source(name, &Provider::standard_webhooks()).await
     }
 
-    /// Makes a destination with a route from `source`; `more` holds further fields of the destination.
+    /// Creates a destination with a route from `source`; `more` holds further fields of the destination.
     pub async fn destination(&self, source: &Source, name: &str, url: &str, more: Value) {
         let destination = self.gateway.api.create_destination(name, url, more).await;
         self.gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     }
 
-    /// So many sources, each with a fast destination of its own.
+    /// Creates `count` sources, each with a fast destination of its own.
     ///
     /// # Errors
     /// Returns an error if no port is free.
@@ -85,32 +85,32 @@ impl Stack {
         Ok(lines)
     }
 
-    /// A source and a fast destination of the same name.
+    /// Creates a source and a fast destination with the same name.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// Returns an error if no port is free.
     pub async fn line(&self, name: &str) -> Result<(Source, Sink)> {
         let (source, sink) = (self.source(name).await, Sink::start(harness::receiver::Behaviour::Status(200)).await?);
         self.destination(&source, name, &sink.url(), json!({ "max_concurrency": 64 })).await;
         Ok((source, sink))
     }
 
-    /// Puts an event into the queue that was meant to be sent at `due_us`.
+    /// Puts an event into the queue whose scheduled time is `due_us`.
     pub fn push(&self, source: &Source, due_us: u64) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.gateway.push(source, &sink::body(number, due_us, BODY_BYTES));
     }
 
-    /// All relays, the gateway's own first.
+    /// All relays, starting with the one in `gateway`.
     #[must_use]
     pub fn relays(&self) -> Vec<&Relay> {
         std::iter::once(&self.gateway.relay).chain(&self.others).collect()
     }
 
-    /// One of them.
+    /// One of the relays.
     ///
     /// # Panics
-    /// Where there are not so many.
+    /// Panics if the index is too large.
     pub fn relay(&mut self, index: usize) -> &mut Relay {
         match index.checked_sub(1) {
             None => &mut self.gateway.relay,
@@ -118,32 +118,32 @@ impl Stack {
         }
     }
 
-    /// A connection to the relays' database.
+    /// Opens a connection to the relays' database.
     ///
     /// # Errors
-    /// Where it cannot be reached.
+    /// Returns an error if it cannot be reached.
     pub async fn connect(&self) -> Result<PgConnection> {
         self.gateway.database.connect().await
     }
 
-    /// Runs a statement.
+    /// Runs a statement, and returns the number of rows that it changed.
     ///
     /// # Errors
-    /// Where it fails.
+    /// Returns an error if it fails.
     pub async fn execute(&self, statement: String) -> Result<u64> {
         let mut connection = self.connect().await?;
         let doing = || format!("cannot {}", statement.chars().take(60).collect::<String>());
-        // Nothing of what a case prepares has to survive a crash.
+        // The prepared data of a case need not survive a crash.
         sqlx::query("set synchronous_commit = off").execute(&mut connection).await.doing(doing)?;
         let done = sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut connection).await.doing(doing)?;
         connection.close().await.doing(doing)?;
         Ok(done.rows_affected())
     }
 
-    /// Waits until nothing is pending but for the destinations named, and the queue is empty.
+    /// Waits until the queue is empty and no delivery is pending, except those to the destinations in `but`.
     ///
     /// # Errors
-    /// After `timeout`.
+    /// Returns an error after `timeout`.
     pub async fn settled(&self, but: &[&str], timeout: Duration) -> Result<()> {
         let mut connection = self.connect().await?;
         let but: Vec<String> = but.iter().map(|name| (*name).to_owned()).collect();
@@ -151,7 +151,7 @@ impl Stack {
             if self.gateway.queue.left() > 0 {
                 return Err(format!("{:?}", self.gateway.queue.counters()));
             }
-            // Destination by destination, so that a million rows of one that is left out cost nothing.
+            // Destination by destination, so that a million rows of an excluded one cost nothing.
             let pending: Vec<String> = sqlx::query_scalar(
                 "select name from destinations
                  where name <> all($1)

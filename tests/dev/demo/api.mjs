@@ -1,4 +1,4 @@
-// Calls the relay of `cargo dev` and prints the JSON that it answers, indented. The script target/dev/api runs it.
+// Calls the relay of `cargo dev` and prints the JSON of the response, indented. The script target/dev/api runs it.
 
 import { readFileSync } from "node:fs";
 

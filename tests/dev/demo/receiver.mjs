@@ -1,5 +1,5 @@
-// The demo destination of `cargo dev`: verifies every delivery with the package that any receiver would use and prints
-// a line about it. usage: node receiver.mjs SECRET_FILE
+// The demo destination of `cargo dev`: verifies every delivery with the official package and prints a line about it.
+// usage: node receiver.mjs SECRET_FILE
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -20,7 +20,7 @@ const server = createServer((request, response) => {
 
 function receive(headers, body) {
   try {
-    // Read each time: the secret is known only after the destination has been created with this server's address.
+    // Read each time: the destination has to be created with this server's address before the secret is known.
     const webhook = new Webhook(readFileSync(secretFile, "utf8").trim());
     const event = webhook.verify(body, headers);
     return { status: 200, line: `delivery arrived, signature verified by standardwebhooks: ${event?.type ?? "event"}` };

@@ -1,5 +1,5 @@
-//! Commands for a terminal, as scripts in the folder of `cargo dev`. They hold the addresses, the token and the keys, so
-//! that each line that is printed works as it is, in any terminal and any folder.
+//! Commands for a terminal, as scripts in the folder of `cargo dev`. They contain the addresses, the token and the
+//! keys, so that each printed line works unchanged in any terminal and any folder.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -33,11 +33,11 @@ impl Commands {
     }
 }
 
-/// Writes a script that becomes `command` with the arguments that it is given, and gives its path for a shell.
+/// Writes a script that runs `command` with the script's arguments, and returns its path, quoted for a shell.
 fn script(file: &Path, variables: &[(String, String)], command: &str) -> Result<String> {
     let failed = || format!("cannot write {}", file.display());
     let mut text = "#!/bin/sh\n".to_owned();
-    // Not as arguments of a program, which all users of a machine see.
+    // Not as arguments of a program, which every user of the machine can see.
     for (name, value) in variables {
         text += &format!("export {name}={}\n", quoted(value));
     }
@@ -51,7 +51,7 @@ fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// The text as one word of a shell.
+/// Quotes the text as one word of a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_hands_on_its_arguments_and_what_has_spaces_stays_one_word() {
-        let folder = place::temporary("it's a folder").expect("made");
+    fn a_script_passes_on_its_arguments_and_quotes_spaces() {
+        let folder = place::temporary("it's a folder").expect("is created");
         let variables = [("A".to_owned(), "one 'two'".to_owned())];
-        let command = script(&folder.join("say"), &variables, "printenv A").expect("written");
+        let command = script(&folder.join("say"), &variables, "printenv A").expect("is written");
         let output = Command::new("sh").args(["-c", &format!("{command} PATH")]).output().expect("runs");
-        let mode = std::fs::metadata(folder.join("say")).expect("there").permissions().mode();
-        std::fs::remove_dir_all(&folder).expect("removed");
+        let mode = std::fs::metadata(folder.join("say")).expect("exists").permissions().mode();
+        std::fs::remove_dir_all(&folder).expect("is removed");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(printed.starts_with("one 'two'\n") && printed.lines().count() == 2, "{output:?}");
         assert_eq!(mode & 0o777, 0o700);

@@ -1,4 +1,4 @@
-//! The demo: a Stripe webhook on its way through everything.
+//! The demo: a Stripe webhook on its way through all parts.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::stack::Stack;
 /// The name of the demo's source and destination.
 const NAME: &str = "demo";
 
-/// The demo destination: a Node program that verifies with the official package.
+/// The demo destination: a Node program that verifies deliveries with the official package.
 #[derive(Debug)]
 pub(super) struct Destination {
     _process: Process,
@@ -33,7 +33,7 @@ impl Drop for Destination {
     }
 }
 
-/// Creates source, destination and route where they are not there, sends a webhook and tells its way.
+/// Creates the source, the destination and the route if they do not exist, sends a webhook and prints its steps.
 pub(super) async fn run(stack: &mut Stack) -> Result<()> {
     let secret_file = super::folder().join("demo-destination-secret");
     let script = place::repository().join("tests/dev/demo/receiver.mjs");
@@ -77,7 +77,7 @@ pub(super) async fn run(stack: &mut Stack) -> Result<()> {
     let Commands { api, tidegate } = &stack.commands;
     println!(
         "
-The way of a webhook
+The path of a webhook
   request   Stripe's {event_id} was posted to {url}
   verify    the edge, in workerd, accepted its Stripe-Signature
   queue     and answered {status} after {answered:.0?}, once it was queued as {id}
@@ -86,12 +86,12 @@ The way of a webhook
   route     for the destination \"{NAME}\"
   deliver   {delivery}: signed and delivered to {destination_url}, {arrived:.0?} after it was sent
 
-Look at it, from another terminal
+Inspect it, from another terminal
   {api} /v1/events/{id}
   {api} /v1/events/{id}/body
   {api} /v1/deliveries/{delivery}/attempts
 
-Send another one, signed as Stripe signs, and list what came in
+Send another one, signed as Stripe signs, and list the events
   {tidegate} send --source {NAME} --type checkout.session.completed
   {api} '/v1/events?source={NAME}'
 
@@ -110,10 +110,10 @@ async fn call(api: &Api, method: Method, path: &str, body: Option<&Value>) -> Re
     }
 }
 
-/// Waits until the event has been delivered, and gives the delivery's id.
+/// Waits until the event has been delivered, and returns the id of the delivery.
 async fn delivered(api: &Api, event: &str) -> Result<String> {
     let path = format!("/v1/deliveries?event={event}");
-    let look = try_until("its delivery", Duration::from_secs(30), async || {
+    let delivery = try_until("its delivery", Duration::from_secs(30), async || {
         let reply = api.try_call(Method::GET, &path, None).await.map_err(|error| error.to_string())?;
         let delivery = &reply.body["data"][0];
         match (delivery["state"].as_str(), delivery["id"].as_str()) {
@@ -121,17 +121,17 @@ async fn delivered(api: &Api, event: &str) -> Result<String> {
             _ => Err(reply.body.to_string()),
         }
     });
-    look.await.map_err(|error| Error::new(format!("the demo's webhook {event} was not delivered: {error}")))
+    delivery.await.map_err(|error| Error::new(format!("the demo's webhook {event} was not delivered: {error}")))
 }
 
-/// Prints what the destination writes from here on.
+/// Prints the deliveries that the destination logs from here on.
 fn print_deliveries(log: std::path::PathBuf) -> JoinHandle<()> {
     let read = move || std::fs::read_to_string(&log).unwrap_or_default();
     tokio::spawn(async move {
         let mut printed = 0;
-        let mut look = tokio::time::interval(Duration::from_millis(200));
+        let mut interval = tokio::time::interval(Duration::from_millis(200));
         loop {
-            look.tick().await;
+            interval.tick().await;
             let text = read();
             let end = text.rfind('\n').map_or(0, |at| at + 1);
             for line in text.get(printed..end).unwrap_or_default().lines().filter(|line| line.starts_with("delivery")) {

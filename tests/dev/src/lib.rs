@@ -1,6 +1,7 @@
-//! `cargo dev`: the whole gateway on this machine, for a person.
+//! `cargo dev`: all of Tidegate on this machine, for development.
 //!
-//! What it keeps (database, KV, R2, secrets) is in `target/dev`, so that the second start finds the first one's events.
+//! Its data (database, KV, R2, secrets) is in `target/dev`, so the events of the first start are still there in the
+//! second.
 
 mod commands;
 mod demo;
@@ -18,32 +19,32 @@ pub use stack::Stack;
 use harness::error::{Doing as _, Error, Result};
 use harness::{place, tools};
 
-/// Where everything of `cargo dev` is kept.
+/// The folder for all data of `cargo dev`.
 #[must_use]
 pub fn folder() -> PathBuf {
     place::target().join("dev")
 }
 
-/// Prepares, starts, shows the demo where it is wanted, and runs until Ctrl-C.
+/// Prepares and starts everything, shows the demo unless it is disabled, and runs until Ctrl-C.
 ///
 /// # Errors
-/// What went wrong and what to do; everything that was started has been stopped.
+/// Returns an error that says what to do; everything that was started has been stopped.
 pub async fn run(options: Options) -> Result<()> {
-    // Before anything is started: from here on Ctrl-C must not leave anything behind.
+    // Before anything is started, so that Ctrl-C never leaves a process behind.
     let mut stop = Stop::listen()?;
     let _only_one = only_one()?;
     let mut stack = tokio::select! {
         stack = Stack::start(&options) => stack?,
-        () = stop.asked() => return Ok(()),
+        () = stop.requested() => return Ok(()),
     };
     let shown = tokio::select! {
         shown = show(&options, &mut stack) => shown,
-        () = stop.asked() => Ok(()),
+        () = stop.requested() => Ok(()),
     };
     let result = match shown {
-        Ok(()) if !stop.was_asked => tokio::select! {
+        Ok(()) if !stop.was_requested => tokio::select! {
             ended = stack.ended() => Err(ended),
-            () = stop.asked() => Ok(()),
+            () = stop.requested() => Ok(()),
         },
         other => other,
     };
@@ -60,7 +61,7 @@ async fn show(options: &Options, stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// Two of them would share a database folder.
+/// Takes the lock of the folder: two instances would share a database folder.
 fn only_one() -> Result<File> {
     let folder = folder();
     let failed = || format!("cannot write {}", folder.display());
@@ -75,7 +76,7 @@ fn only_one() -> Result<File> {
 struct Stop {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    was_asked: bool,
+    was_requested: bool,
 }
 
 impl Stop {
@@ -84,15 +85,15 @@ impl Stop {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            was_asked: false,
+            was_requested: false,
         })
     }
 
-    async fn asked(&mut self) {
+    async fn requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        self.was_asked = true;
+        self.was_requested = true;
     }
 }

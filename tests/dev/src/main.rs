@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = runtime.block_on(dev::run(options));
-    // A preparation that was interrupted still waits for its program on a thread of its own.
+    // An interrupted preparation still waits for its program on a thread of its own.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

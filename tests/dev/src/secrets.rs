@@ -1,4 +1,4 @@
-//! The secrets of `cargo dev`: kept, because the database and KV are sealed with them.
+//! The secrets of `cargo dev`. They are kept, because the database and KV are sealed with them.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use harness::error::{Doing as _, Result};
 use harness::random;
 
-/// Drawn at random at the first start.
+/// The secrets, generated at the first start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Secrets {
     pub(super) admin_token: String,
     pub(super) master_key: String,
     pub(super) edge_admin_token: String,
     pub(super) seal_key: String,
-    /// What the demo's Stripe signs with.
+    /// The secret that the demo signs with in the role of Stripe.
     pub(super) demo_stripe_secret: String,
 }
 
 impl Secrets {
-    /// Those in `file`, which is written where it is not there.
+    /// Reads the secrets from `file`, or generates and writes them if the file does not exist.
     pub(super) fn kept_in(file: &Path) -> Result<Self> {
         if let Ok(text) = std::fs::read(file) {
             return serde_json::from_slice(&text)
@@ -58,12 +58,12 @@ mod tests {
     #[test]
     fn secrets_survive_a_second_start_and_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = harness::place::temporary("secrets").expect("made");
+        let folder = harness::place::temporary("secrets").expect("is created");
         let file = folder.join("secrets.json");
-        let first = Secrets::kept_in(&file).expect("made");
-        assert_eq!(Secrets::kept_in(&file).expect("read").master_key, first.master_key);
-        let mode = std::fs::metadata(&file).expect("there").permissions().mode();
+        let first = Secrets::kept_in(&file).expect("is created");
+        assert_eq!(Secrets::kept_in(&file).expect("is read").master_key, first.master_key);
+        let mode = std::fs::metadata(&file).expect("exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        std::fs::remove_dir_all(folder).expect("removed");
+        std::fs::remove_dir_all(folder).expect("is removed");
     }
 }

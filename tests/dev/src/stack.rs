@@ -15,10 +15,10 @@ use super::Options;
 use super::commands::Commands;
 use super::secrets::{Secrets, write_private};
 
-/// What runs. Dropping it ends it; [`Stack::stop`] ends it in order.
+/// The running parts. Dropping this stops them at once; [`Stack::stop`] shuts them down cleanly.
 #[derive(Debug)]
 pub struct Stack {
-    // Dropped in this order: who asks before who is asked.
+    // Dropped in this order: callers before the services that they call.
     pub(super) demo: Option<super::demo::Destination>,
     pub(super) relay: Relay,
     pub(super) edge: Edge,
@@ -30,14 +30,14 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Prepares what has to be prepared and starts everything.
+    /// Prepares and starts all parts.
     ///
     /// # Errors
-    /// What could not be had, and what to do.
+    /// Returns an error that says what is missing and what to do.
     pub async fn start(options: &Options) -> Result<Self> {
         options.check_ports().map_err(Error::new)?;
         let folder = super::folder();
-        // Of a run that was killed: whoever waits for the file must not find that one.
+        // A killed run leaves the file behind: a script that waits for it must not find the old one.
         let _ = std::fs::remove_file(folder.join("stack.json"));
         let secrets = Secrets::kept_in(&folder.join("secrets.json"))?;
         tools::blocking(|| {
@@ -65,16 +65,16 @@ impl Stack {
             .with("TIDEGATE_ADMIN_TOKEN", &secrets.admin_token)
             .with("TIDEGATE_MASTER_KEY", &secrets.master_key);
         let mut relay = Relay::start(settings).await?;
-        // A person reads the log; nothing is asserted about it.
+        // The developer reads the log; nothing is asserted about it.
         relay.expect_errors();
         let commands = Commands::write(&folder, &relay)?;
         Ok(Self { demo: None, relay, edge, queue, secrets, commands, postgres, database_url })
     }
 
-    /// Writes `stack.json` for scripts and tells the person where everything is.
+    /// Writes `stack.json` for scripts, and prints the addresses and the folder.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn announce(&self) -> Result<()> {
         let file = super::folder().join("stack.json");
         let stack = json!({
@@ -85,7 +85,7 @@ impl Stack {
             "queue": self.queue.url(),
         });
         let text = serde_json::to_vec_pretty(&stack).doing(|| "stack.json".to_owned())?;
-        // Whoever waits for the file must not read half of it.
+        // A script that waits for the file must not read half of it.
         let unfinished = file.with_extension("unfinished");
         write_private(&unfinished, &text)?;
         std::fs::rename(&unfinished, &file).doing(|| format!("cannot write {}", file.display()))?;
@@ -117,11 +117,11 @@ Ctrl-C stops everything. The data is kept in {folder}; delete that folder to sta
         Ok(())
     }
 
-    /// Waits until one of the programs ends by itself, and says which.
+    /// Waits until one of the programs ends unexpectedly, and returns an error that names it.
     pub async fn ended(&mut self) -> Error {
-        let mut look = interval(Duration::from_millis(500));
+        let mut interval = interval(Duration::from_millis(500));
         loop {
-            look.tick().await;
+            interval.tick().await;
             if let Some(status) = self.relay.ended() {
                 let log = self.relay.log();
                 let lines: Vec<&str> = log.lines().collect();
@@ -134,10 +134,10 @@ Ctrl-C stops everything. The data is kept in {folder}; delete that folder to sta
         }
     }
 
-    /// Stops everything, in the order of the data.
+    /// Stops all parts, in the order of the data.
     ///
     /// # Errors
-    /// Where something had to be killed.
+    /// Returns an error if something had to be killed.
     pub async fn stop(mut self) -> Result<()> {
         let _ = std::fs::remove_file(super::folder().join("stack.json"));
         let edge = self.edge.stop().await;
@@ -150,8 +150,8 @@ Ctrl-C stops everything. The data is kept in {folder}; delete that folder to sta
     }
 }
 
-/// The database: that of `DATABASE_URL`, else `tidegate` on an embedded server that keeps its data.
-#[expect(clippy::disallowed_methods, reason = "which server the stack uses")]
+/// The database: the one of `DATABASE_URL`, or else `tidegate` on an embedded server that keeps its data.
+#[expect(clippy::disallowed_methods, reason = "DATABASE_URL selects the server")]
 async fn database() -> Result<(Option<Server>, String)> {
     if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         return Ok((None, url));

@@ -1,5 +1,5 @@
-// Cloudflare's local tools have no pull consumer. This Worker stands in for one: it hands every batch to the local queue.
-// Where that fails the batch fails, and miniflare delivers it again.
+// Cloudflare's local tools have no pull consumer. This Worker replaces one: it forwards every batch to the local queue.
+// If that fails, the batch fails, and miniflare delivers it again.
 export default {
   async queue(batch, env) {
     const messages = batch.messages.map(({ body }) =>

@@ -1,4 +1,4 @@
-//! A client of the relay's REST API, for tests: what they did not expect ends them with the answer in the message.
+//! A client of the relay's REST API, for tests. An unexpected response panics, and the message contains the response.
 
 use std::time::Duration;
 
@@ -15,43 +15,43 @@ pub struct Api {
     client: reqwest::Client,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     pub status: u16,
-    /// JSON where it was JSON, else its text.
+    /// The JSON value, or the text as a string if it is not JSON.
     pub body: Value,
     call: String,
 }
 
-/// A source that was created.
+/// A created source.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub id: String,
-    /// Where the provider posts to.
+    /// The URL that the provider posts to.
     pub ingest_url: String,
-    /// The whole answer.
+    /// The whole response.
     pub body: Value,
 }
 
-/// A destination that was created.
+/// A created destination.
 #[derive(Debug, Clone)]
 pub struct Destination {
     pub id: String,
-    /// What it verifies deliveries with.
+    /// The secret that it verifies deliveries with.
     pub signing_secret: String,
-    /// The whole answer.
+    /// The whole response.
     pub body: Value,
 }
 
 impl Api {
-    /// A client for `base` (without a slash at the end).
+    /// Creates a client for `base`, which has no trailing slash.
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
         Self { base: base.to_owned(), token: token.to_owned(), client: http_client() }
     }
 
-    /// Calls a path such as `/v1/events?limit=10`.
+    /// Sends a GET to a path such as `/v1/events?limit=10`.
     pub async fn get(&self, path: &str) -> Reply {
         self.call(reqwest::Method::GET, path, None).await
     }
@@ -76,10 +76,10 @@ impl Api {
         self.call(reqwest::Method::DELETE, path, None).await
     }
 
-    /// The raw bytes at a path.
+    /// Returns the raw bytes at a path.
     ///
     /// # Panics
-    /// Where the answer is not 200.
+    /// Panics if the response is not 200.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
         let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
         let response = request.send().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}"));
@@ -87,10 +87,10 @@ impl Api {
         response.bytes().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}")).to_vec()
     }
 
-    /// Calls a path and gives the answer, or what happened to the connection: for callers that go on without.
+    /// Calls a path and returns the response, or the error of the connection if the caller can handle it.
     ///
     /// # Errors
-    /// Where there is no answer.
+    /// Returns an error if there is no response.
     pub async fn try_call(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> reqwest::Result<Reply> {
         let call = format!("{method} {path}");
         let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
@@ -123,21 +123,21 @@ impl Api {
         Destination { id: text(&body, "id"), signing_secret: text(&body, "signing_secret"), body }
     }
 
-    /// Creates a route; `more` holds further fields, such as `filter`. Gives its id.
+    /// Creates a route; `more` holds further fields, such as `filter`. Returns its id.
     pub async fn create_route(&self, source: &str, destination: &str, more: Value) -> String {
         let wanted = with(json!({ "source": source, "destination": destination }), more);
         text(&self.post("/v1/routes", &wanted).await.expect_status(201), "id")
     }
 
-    /// An event, with what was decided about it.
+    /// Returns an event with its decision.
     ///
     /// # Panics
-    /// If the answer is not 200.
+    /// Panics if the response is not 200.
     pub async fn event(&self, id: impl std::fmt::Display) -> Value {
         self.get(&format!("/v1/events/{id}")).await.expect_status(200)
     }
 
-    /// All pages of a list, such as `/v1/deliveries?state=dead`.
+    /// Returns the rows of all pages of a list, such as `/v1/deliveries?state=dead`.
     pub async fn all(&self, path: &str) -> Vec<Value> {
         let separator = if path.contains('?') { '&' } else { '?' };
         let (mut all, mut cursor) = (Vec::new(), None::<String>);
@@ -155,10 +155,10 @@ impl Api {
         }
     }
 
-    /// Waits until the object at a path, such as `/v1/sources/shop`, is as wanted, and gives it.
+    /// Waits until the object at a path, such as `/v1/sources/shop`, satisfies `is_wanted`, and returns it.
     ///
     /// # Panics
-    /// After `timeout`, and if the answer is not 200.
+    /// Panics after `timeout`, and if a response is not 200.
     pub async fn wait_until(
         &self,
         what: &str,
@@ -173,10 +173,10 @@ impl Api {
         .await
     }
 
-    /// Waits until a list, such as `/v1/deliveries?state=held`, has exactly `count` rows, and gives all of them.
+    /// Waits until a list, such as `/v1/deliveries?state=held`, has exactly `count` rows, and returns them.
     ///
     /// # Panics
-    /// After `timeout`, and if the answer is not 200.
+    /// Panics after `timeout`, and if a response is not 200.
     pub async fn wait_for_rows(&self, path: &str, count: usize, timeout: Duration) -> Vec<Value> {
         until(&format!("{count} rows of {path}"), timeout, async || match self.all(path).await {
             rows if rows.len() == count => Ok(rows),
@@ -185,10 +185,10 @@ impl Api {
         .await
     }
 
-    /// Waits until a list has a row, and gives the first: the newest.
+    /// Waits until a list has a row, and returns the first one, which is the newest.
     ///
     /// # Panics
-    /// After `timeout`, and if the answer is not 200.
+    /// Panics after `timeout`, and if a response is not 200.
     pub async fn wait_for_row(&self, path: &str, timeout: Duration) -> Value {
         until(&format!("a row of {path}"), timeout, async || {
             self.all(path).await.into_iter().next().ok_or_else(|| "there is none".to_owned())
@@ -196,10 +196,10 @@ impl Api {
         .await
     }
 
-    /// Waits until a path answers with `status`, and gives the body.
+    /// Waits until a path answers with `status`, and returns the body.
     ///
     /// # Panics
-    /// After `timeout`.
+    /// Panics after `timeout`.
     pub async fn wait_for_status(&self, path: &str, status: u16, timeout: Duration) -> Value {
         until(&format!("{path} to answer {status}"), timeout, async || match self.get(path).await {
             reply if reply.status == status => Ok(reply.body),
@@ -208,10 +208,11 @@ impl Api {
         .await
     }
 
-    /// Waits until a replay, as the call that made it answered, has made all its deliveries, and gives it as it is then.
+    /// Waits until a replay has made all its deliveries, and returns its state then. `replay` is the response that
+    /// created it.
     ///
     /// # Panics
-    /// After `timeout`, and if the answer is not 200.
+    /// Panics after `timeout`, and if a response is not 200.
     pub async fn wait_for_replay(&self, replay: &Value, timeout: Duration) -> Value {
         let path = format!("/v1/replays/{}", id(replay));
         self.wait_until("the replay to be completed", &path, timeout, |replay| replay["state"] == "completed").await
@@ -220,7 +221,7 @@ impl Api {
     /// Pauses a destination, by its id or name.
     ///
     /// # Panics
-    /// If the answer is not 200.
+    /// Panics if the response is not 200.
     pub async fn pause(&self, destination: &str) -> Value {
         self.post(&format!("/v1/destinations/{destination}/pause"), &json!({})).await.expect_status(200)
     }
@@ -228,7 +229,7 @@ impl Api {
     /// Resumes a destination, by its id or name.
     ///
     /// # Panics
-    /// If the answer is not 200.
+    /// Panics if the response is not 200.
     pub async fn resume(&self, destination: &str) -> Value {
         self.post(&format!("/v1/destinations/{destination}/resume"), &json!({})).await.expect_status(200)
     }
@@ -240,10 +241,10 @@ impl Api {
 }
 
 impl Reply {
-    /// The body of an answer with this status.
+    /// Returns the body of a response with this status.
     ///
     /// # Panics
-    /// Where the status is another one.
+    /// Panics if the response has another status.
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{} answered {}", self.call, self.body);
@@ -251,17 +252,17 @@ impl Reply {
     }
 }
 
-/// A client that follows no redirects and uses no proxy.
+/// Creates a client that follows no redirects and uses no proxy.
 #[must_use]
 pub fn http_client() -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     builder.build().unwrap_or_else(|error| panic!("cannot make an HTTP client: {error:?}"))
 }
 
-/// The id of an object that the API answered with.
+/// Returns the id of an object from a response.
 ///
 /// # Panics
-/// If it has none.
+/// Panics if it has none.
 #[must_use]
 #[track_caller]
 pub fn id(object: &Value) -> &str {

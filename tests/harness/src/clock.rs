@@ -1,5 +1,6 @@
-//! A relay whose clock is wrong: a small library (`clock/fake.c`) is loaded into its process and shifts its time of day. Its
-//! steady clock goes on as it was, so that a jump looks to it like a clock that was set, or a machine that was suspended.
+//! A relay with a wrong clock: a small library (`clock/fake.c`) is loaded into its process and shifts its time of day.
+//! Its monotonic clock is not changed, so the relay sees a jump as it would if the clock had been set or the machine
+//! had been suspended.
 //!
 //! Linux with glibc only.
 
@@ -12,7 +13,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::relay::RelaySettings;
 use crate::{place, tools};
 
-/// The clock of one relay, and of all others that are started with its settings.
+/// The clock of one relay, and of all other relays that are started with its settings.
 #[derive(Debug)]
 pub struct FakeClock {
     library: &'static Path,
@@ -20,7 +21,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// A clock that is right until [`FakeClock::set_off_by`].
+    /// Creates a clock that is correct until [`FakeClock::set_off_by`] is called.
     ///
     /// # Errors
     /// Returns an error if the library cannot be compiled.
@@ -32,13 +33,14 @@ impl FakeClock {
         Ok(clock)
     }
 
-    /// Settings with which a relay goes by this clock.
+    /// Returns settings with which a relay uses this clock.
     #[must_use]
     pub fn on(&self, settings: RelaySettings) -> RelaySettings {
         settings.with("LD_PRELOAD", &self.library.to_string_lossy()).with("FAKE_CLOCK", &self.file().to_string_lossy())
     }
 
-    /// Sets it ahead of the true time, or behind if `seconds` is negative; at once, while the relay runs.
+    /// Sets the clock ahead of the true time, or behind it if `seconds` is negative. It takes effect at once, while the
+    /// relay runs.
     ///
     /// # Panics
     /// Panics if the file that the relay reads cannot be written.
@@ -51,7 +53,7 @@ impl FakeClock {
     }
 
     fn write(&self, seconds: i64) -> Result<()> {
-        // In place and without truncating: the relay has the file in its memory.
+        // In place and without truncating: the relay has mapped the file into its memory.
         use std::os::unix::fs::FileExt as _;
         let file = std::fs::File::options().write(true).create(true).truncate(false).open(self.file());
         let written = file.and_then(|file| file.write_all_at(&seconds.to_ne_bytes(), 0));
@@ -65,7 +67,7 @@ impl Drop for FakeClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "which C compiler there is")]
+#[expect(clippy::disallowed_methods, reason = "CC selects the C compiler")]
 fn compile() -> Result<PathBuf> {
     let source = place::repository().join("tests/harness/src/clock/fake.c");
     let hash = tools::hash_of(&[&source])?;
@@ -73,7 +75,7 @@ fn compile() -> Result<PathBuf> {
     if library.is_file() {
         return Ok(library);
     }
-    // Another process may compile it at the same time: each writes a file of its own and puts it in place.
+    // Another process may compile it at the same time: each writes a file of its own and renames it into place.
     let own = place::target().join(format!("fake-clock-{}.so", crate::random::text()));
     let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     command.args(["-shared", "-fPIC", "-O2", "-o"]).arg(&own).arg(&source).arg("-ldl");

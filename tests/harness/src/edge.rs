@@ -1,5 +1,5 @@
-//! The edge: the built Worker in `wrangler dev`, whose queue a second Worker (`tests/harness/bridge`) forwards to the local queue;
-//! or in a bare `workerd` that is bound to the local queue itself ([`Edge::start_bare`]).
+//! The edge: the built Worker in `wrangler dev`, from whose queue a second Worker (`tests/harness/bridge`) forwards to
+//! the local queue; or in a bare `workerd` that is bound to the local queue itself ([`Edge::start_bare`]).
 
 mod bare;
 mod config;
@@ -29,24 +29,24 @@ pub use package::package;
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the edge is started with.
+/// The settings of an edge.
 #[derive(Debug, Clone)]
 pub struct EdgeSettings {
-    /// 0 takes a free port.
+    /// 0 selects a free port.
     pub port: u16,
     pub admin_token: String,
     /// Base64 of 32 bytes.
     pub seal_key: String,
-    /// Where KV and R2 are kept; without one they go with the edge.
+    /// The folder for KV and R2; without one their data is removed with the edge.
     pub data: Option<PathBuf>,
     /// Further variables of the Worker, such as `MAX_BODY_BYTES`.
     pub variables: Vec<(String, String)>,
-    /// Where all goes that the Worker fetches, in place of the network; only in a bare workerd.
+    /// The address that receives all fetches of the Worker in place of the network; only in a bare workerd.
     pub internet: Option<SocketAddr>,
 }
 
 impl Default for EdgeSettings {
-    /// A free port, fresh secrets, nothing kept.
+    /// A free port and fresh secrets; nothing is kept.
     fn default() -> Self {
         Self {
             port: 0,
@@ -59,23 +59,23 @@ impl Default for EdgeSettings {
     }
 }
 
-/// A running edge; dropping it ends it.
+/// A running edge. Dropping it stops it.
 #[derive(Debug)]
 pub struct Edge {
-    // Before the folder: dropped in this order.
+    // Before the folder: fields are dropped in this order.
     process: Process,
     _folder: Folder,
-    /// What a bare workerd keeps its sources in; miniflare has its own.
+    /// The namespace in which a bare workerd keeps its sources; miniflare has its own.
     values: Option<KeyValue>,
     url: String,
     settings: EdgeSettings,
 }
 
-/// A source that was put into the edge without a relay.
+/// A source that was stored at the edge without a relay.
 #[derive(Debug, Clone)]
 pub struct EdgeSource {
     pub id: SourceId,
-    /// Where the provider posts to.
+    /// The URL that the provider posts to.
     pub url: String,
     pub config: SourceConfig,
 }
@@ -90,10 +90,11 @@ impl Drop for Folder {
 }
 
 impl Edge {
-    /// Builds the Worker where that is to be done, and starts it with its bridge to `queue`.
+    /// Builds the Worker if necessary, and starts it with its bridge to `queue`.
     ///
     /// # Errors
-    /// Where something cannot be had, or the end of its log where it does not start.
+    /// Returns an error if a part is missing, or if the edge does not start; then the message contains the end of its
+    /// log.
     pub async fn start(queue: &LocalQueue, settings: EdgeSettings) -> Result<Self> {
         let wrangler = tools::blocking(|| tools::worker().and_then(|_| tools::program("wrangler"))).await?;
         let folder = Folder(place::temporary("edge")?);
@@ -110,7 +111,7 @@ impl Edge {
             .env("CI", "1")
             .env("WRANGLER_SEND_METRICS", "false")
             .env("NO_COLOR", "1")
-            // Nothing is fetched from the network, and sessions beside this one are not found.
+            // Wrangler fetches nothing from the network and finds no other sessions.
             .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
             .env("WRANGLER_REGISTRY_PATH", folder.0.join("registry"))
             .env("WRANGLER_LOG_PATH", folder.0.join("log"));
@@ -121,21 +122,21 @@ impl Edge {
         Ok(Self { process, _folder: folder, values: None, url, settings })
     }
 
-    /// The same in a bare `workerd`: a send reaches the local queue itself, with its faults. There is no object storage,
-    /// and nothing is kept.
+    /// Starts the edge in a bare `workerd`: a send reaches the local queue itself, with its faults. There is no object
+    /// storage, and nothing is kept.
     ///
     /// # Errors
-    /// As [`Edge::start`].
+    /// Same as [`Edge::start`].
     pub async fn start_bare(queue: &LocalQueue, settings: EdgeSettings) -> Result<Self> {
         let bare::Bare { process, folder, values, url } =
             bare::start(queue, &settings, KeyValue::start().await?).await?;
         Ok(Self { process, _folder: folder, values: Some(values), url, settings })
     }
 
-    /// Ends a bare workerd and starts it with another `SEAL_KEY`, on the same address and with the same namespace.
+    /// Stops a bare workerd and starts it with another `SEAL_KEY`, at the same address and with the same namespace.
     ///
     /// # Errors
-    /// As [`Edge::start`], or if this is no bare workerd.
+    /// Same as [`Edge::start`]. Also returns an error if this is not a bare workerd.
     pub async fn start_again_with_seal_key(&mut self, queue: &LocalQueue, seal_key: &str) -> Result<()> {
         let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
         let settings = EdgeSettings { port, seal_key: seal_key.to_owned(), ..self.settings.clone() };
@@ -146,52 +147,52 @@ impl Edge {
         Ok(())
     }
 
-    /// The KV namespace of a bare workerd, which can be made to misbehave.
+    /// The KV namespace of a bare workerd, which a test can make fail.
     ///
     /// # Panics
-    /// If this is no bare workerd.
+    /// Panics if this is not a bare workerd.
     #[must_use]
     pub fn values(&self) -> &KeyValue {
         self.values.as_ref().unwrap_or_else(|| panic!("only a bare workerd has a namespace of the harness"))
     }
 
-    /// Its base URL, without a slash at the end.
+    /// The base URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The token of its admin routes.
+    /// The token of the admin routes.
     #[must_use]
     pub fn admin_token(&self) -> &str {
         &self.settings.admin_token
     }
 
-    /// A client of its admin routes.
+    /// A client of the admin routes.
     #[must_use]
     pub fn admin(&self) -> Api {
         Api::new(&self.url, self.admin_token())
     }
 
-    /// What it has written so far.
+    /// The log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The file it writes to.
+    /// The path of the log file.
     #[must_use]
     pub fn log_file(&self) -> &Path {
         self.process.log_file()
     }
 
-    /// The id of its process: workerd's own where it was started bare.
+    /// The id of its process, which is workerd's own in a bare workerd.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// The ids of the processes of workerd: wrangler has one for the Worker and one for its proxy.
+    /// The ids of the workerd processes: wrangler has one for the Worker and one for its proxy.
     ///
     /// # Errors
     /// Returns an error if the system has no `/proc`.
@@ -212,26 +213,26 @@ impl Edge {
         self.process.ended().is_some()
     }
 
-    /// Ends it in order.
+    /// Stops it with SIGTERM.
     ///
     /// # Errors
-    /// Where it had to be killed.
+    /// Returns an error if it had to be killed.
     pub async fn stop(&mut self) -> Result<()> {
         self.process.stop(STOPS_WITHIN).await.map(drop)
     }
 
-    /// Makes a source of a provider, without a relay.
+    /// Creates a source of a provider, without a relay.
     ///
     /// # Panics
-    /// Where the edge does not take it.
+    /// Panics if the edge refuses it.
     pub async fn put_source(&self, name: &str, provider: &Provider) -> EdgeSource {
         self.put_source_with(name, provider, json!({})).await
     }
 
-    /// As [`Edge::put_source`], with further settings of the source, such as its acknowledgement.
+    /// Like [`Edge::put_source`], with further settings of the source, such as its acknowledgement.
     ///
     /// # Panics
-    /// Where the edge does not take it.
+    /// Panics if the edge refuses it.
     pub async fn put_source_with(&self, name: &str, provider: &Provider, more: Value) -> EdgeSource {
         let mut config = provider.config.clone();
         if let (Some(config), Value::Object(more)) = (config.as_object_mut(), more) {
@@ -240,10 +241,10 @@ impl Edge {
         self.put_source_of(name, provider.id, &provider.secrets, &config).await
     }
 
-    /// Makes a source of any provider of the catalogue, by its id.
+    /// Creates a source of any provider of the catalogue, by the provider's id.
     ///
     /// # Panics
-    /// Where the edge does not take it.
+    /// Panics if the edge refuses it.
     pub async fn put_source_of(&self, name: &str, provider: &str, secrets: &[String], config: &Value) -> EdgeSource {
         let id = SourceId::mint(now_s() * 1_000, rand::random());
         let config = source_config(id, name, provider, secrets, config);
@@ -251,26 +252,26 @@ impl Edge {
         EdgeSource { id, url: format!("{}/in/{id}", self.url), config }
     }
 
-    /// Puts a source with other secrets, under its next revision.
+    /// Stores a source with other secrets, under its next revision.
     ///
     /// # Panics
-    /// Where the edge does not take it.
+    /// Panics if the edge refuses it.
     pub async fn change_secrets(&self, source: &mut EdgeSource, secrets: &[String]) {
         source.config.revision += 1;
         source.config.secrets = secrets.iter().map(|text| Secret::new(text)).collect();
         self.put(&source.config).await.expect_status(200);
     }
 
-    /// Puts a configuration as it is.
+    /// Stores a configuration as it is.
     pub async fn put(&self, config: &SourceConfig) -> Reply {
         let body = serde_json::to_value(config).unwrap_or_else(|error| panic!("a configuration is JSON: {error}"));
         self.admin().put(&format!("/admin/sources/{}", config.id), &body).await
     }
 
-    /// What it answers to whoever asks whether it runs.
+    /// The response of `/healthz`.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Returns an error if the edge does not answer with JSON.
     pub async fn health(&self) -> Result<Value> {
         let failed = |error: reqwest::Error| Error::new(format!("the edge does not answer: {error:?}"));
         let response = http_client().get(format!("{}/healthz", self.url)).send().await.map_err(failed)?;
@@ -278,10 +279,10 @@ impl Edge {
     }
 }
 
-/// The configuration that the relay would make for a source.
+/// Builds the configuration that the relay would build for a source.
 ///
 /// # Panics
-/// Where the catalogue has no such provider or refuses its settings.
+/// Panics if the catalogue has no such provider or refuses the settings.
 #[must_use]
 pub fn source_config(id: SourceId, name: &str, provider: &str, secrets: &[String], config: &Value) -> SourceConfig {
     let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new(text)).collect();

@@ -1,8 +1,8 @@
-//! Why something of the harness could not be had, in words that tell a person what to do.
+//! Errors of the harness. Their messages say what to do.
 
 use std::fmt;
 
-/// A message for the person in front of the terminal.
+/// A message for the developer at the terminal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(String);
 
@@ -10,7 +10,7 @@ pub struct Error(String);
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Takes the message: what failed and, after a `;` or on lines of its own, what to do.
+    /// Creates an error from its message: what failed and, after a `;` or on further lines, what to do.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
@@ -22,7 +22,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// Tests show the `Debug` form of an error: it is the message too.
+/// Tests print the `Debug` form of an error, so it is the message too.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -31,10 +31,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Says what was attempted when something fails: `….doing(|| format!("cannot read {path}"))?`.
+/// Adds the attempted operation to an error: `….doing(|| format!("cannot read {path}"))?`.
 pub trait Doing<T> {
     /// # Errors
-    /// The same as before, its message behind `what` and a colon.
+    /// Returns the original error with `what` and a colon before its message.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,4 +1,4 @@
-//! The gateway for a test: everything that the data passes, or a part of it.
+//! Tidegate for a test: all parts that the data passes, or some of them.
 
 mod crowd;
 mod edge_stand_in;
@@ -29,13 +29,13 @@ use crate::wait::until;
 
 pub use edge_stand_in::EdgeStandIn;
 
-/// The whole way of the data: edge, queue, relay, database. Every field can be used by itself.
+/// All parts: edge, queue, relay, database. Each field can be used on its own.
 ///
 /// # Panics
-/// Its `Drop` panics where the relay logged errors that the test did not expect.
+/// Its `Drop` panics if the relay logged errors that the test did not expect.
 #[derive(Debug)]
 pub struct Gateway {
-    // Dropped in this order: who asks before who is asked.
+    // Dropped in this order: callers before the services that they call.
     pub relay: Relay,
     pub edge: Edge,
     pub queue: LocalQueue,
@@ -43,10 +43,10 @@ pub struct Gateway {
     pub database: Database,
 }
 
-/// The relay without an edge: events are put into the queue as the edge would.
+/// The relay without an edge: events are put into the queue as the edge would put them.
 ///
 /// # Panics
-/// Its `Drop` panics where the relay logged errors that the test did not expect.
+/// Its `Drop` panics if the relay logged errors that the test did not expect.
 #[derive(Debug)]
 pub struct RelayOnly {
     pub relay: Relay,
@@ -73,21 +73,21 @@ pub struct Line {
 }
 
 impl Gateway {
-    /// Starts everything.
+    /// Starts all parts.
     ///
     /// # Panics
-    /// Where something cannot be had or does not start; the message says what to do.
+    /// Panics if a part is missing or does not start; the message says what to do.
     pub async fn start() -> Self {
         let queue = start_queue().await;
         let (edge, database) = tokio::join!(Edge::start(&queue, EdgeSettings::default()), Database::create());
         Self::start_on(queue, ready(edge), ready(database)).await
     }
 
-    /// Starts everything with the edge in a bare workerd, where a test can make KV misbehave ([`Edge::values`]). There
-    /// is no object storage.
+    /// Starts all parts, with the edge in a bare workerd, where a test can make KV fail ([`Edge::values`]). There is no
+    /// object storage.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn start_bare() -> Self {
         let queue = start_queue().await;
         let (edge, database) = tokio::join!(Edge::start_bare(&queue, EdgeSettings::default()), Database::create());
@@ -100,35 +100,35 @@ impl Gateway {
         Self { api: relay.api(), relay, edge, queue, database }
     }
 
-    /// Starts the relay with what it needs, without an edge.
+    /// Starts the relay, its database and a queue, without an edge.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only() -> RelayOnly {
         Self::relay_only_with(|settings| settings).await
     }
 
-    /// As [`Gateway::relay_only`], with other settings.
+    /// Like [`Gateway::relay_only`], with other settings.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_with(change: impl FnOnce(RelaySettings) -> RelaySettings) -> RelayOnly {
         let database = ready(Database::create().await);
         Self::relay_only_on(database, change).await
     }
 
-    /// As [`Gateway::relay_only`], on a server of the test's own that it can stop.
+    /// Like [`Gateway::relay_only`], on a separate server that the test can stop.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_on_server(server: &Server) -> RelayOnly {
         Self::relay_only_on_server_with(server, |settings| settings).await
     }
 
-    /// As [`Gateway::relay_only_on_server`], with other settings.
+    /// Like [`Gateway::relay_only_on_server`], with other settings.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_on_server_with(
         server: &Server,
         change: impl FnOnce(RelaySettings) -> RelaySettings,
@@ -137,26 +137,26 @@ impl Gateway {
         Self::relay_only_on(database, change).await
     }
 
-    /// As [`Gateway::relay_only`], with a proxy between the relay and its database.
+    /// Like [`Gateway::relay_only`], with a proxy between the relay and its database.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_by_proxy() -> (RelayOnly, Proxy) {
         Self::relay_only_by_proxy_with(|settings| settings).await
     }
 
-    /// As [`Gateway::relay_only_by_proxy`], with other settings.
+    /// Like [`Gateway::relay_only_by_proxy`], with other settings.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_by_proxy_with(change: impl FnOnce(RelaySettings) -> RelaySettings) -> (RelayOnly, Proxy) {
         Self::relay_only_by_proxy_on(ready(Database::create().await), change).await
     }
 
-    /// As [`Gateway::relay_only_by_proxy_with`], on a server of the caller's own.
+    /// Like [`Gateway::relay_only_by_proxy_with`], on a separate server.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn relay_only_by_proxy_on_server_with(
         server: &Server,
         change: impl FnOnce(RelaySettings) -> RelaySettings,
@@ -177,15 +177,15 @@ impl Gateway {
     /// Starts the edge with a local queue, without a relay.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn edge_only() -> EdgeOnly {
         Self::edge_only_with(EdgeSettings::default()).await
     }
 
-    /// As [`Gateway::edge_only`], with other settings.
+    /// Like [`Gateway::edge_only`], with other settings.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn edge_only_with(settings: EdgeSettings) -> EdgeOnly {
         let queue = start_queue().await;
         let edge = ready(Edge::start(&queue, settings).await);
@@ -195,29 +195,29 @@ impl Gateway {
     /// Starts the edge in a bare workerd, where the faults of the local queue reach it, without a relay.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn bare_edge() -> EdgeOnly {
         Self::bare_edge_with(EdgeSettings::default()).await
     }
 
-    /// As [`Gateway::bare_edge`], with other settings.
+    /// Like [`Gateway::bare_edge`], with other settings.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn bare_edge_with(settings: EdgeSettings) -> EdgeOnly {
         let queue = start_queue().await;
         let edge = ready(Edge::start_bare(&queue, settings).await);
         EdgeOnly { edge, queue }
     }
 
-    /// The edge that the tests of this process share: each makes sources of its own, and nobody pulls from the queue.
+    /// The edge that the tests of this process share: each test creates its own sources, and nothing pulls the queue.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn shared_edge() -> &'static EdgeOnly {
         static EDGE: OnceCell<EdgeOnly> = OnceCell::const_new();
         EDGE.get_or_init(|| async {
-            // On a runtime that outlives that of the test which comes first.
+            // On a runtime that outlives the runtime of the first test.
             let started = tokio::task::spawn_blocking(|| {
                 let runtime = ready(Runtime::new().doing(|| "cannot make a runtime".to_owned()));
                 let edge = runtime.block_on(Self::edge_only());
@@ -237,14 +237,14 @@ impl Gateway {
         RelayOnly { api: relay.api(), relay, queue, edge, database }
     }
 
-    /// Makes a source of `provider`, a destination and a route.
+    /// Creates a source of `provider`, a destination and a route.
     pub async fn line(&self, provider: Provider) -> Line {
         line(&self.api, provider, "line").await
     }
 }
 
 impl RelayOnly {
-    /// Makes a source, a destination and a route; `name` is that of all three.
+    /// Creates a source, a destination and a route; `name` is the name of the source and the destination.
     pub async fn line(&self, name: &str) -> Line {
         line(&self.api, Provider::standard_webhooks(), name).await
     }
@@ -252,15 +252,16 @@ impl RelayOnly {
     /// Starts another relay on the same database and the same queue.
     ///
     /// # Panics
-    /// As [`Gateway::start`].
+    /// Same as [`Gateway::start`].
     pub async fn another_relay(&self) -> Relay {
         ready(Relay::start(self.relay.settings().clone().with("TIDEGATE_LISTEN", "127.0.0.1:0")).await)
     }
 
-    /// How many shards each replica owns, by the replica's id, the one with the most first. What nobody owns is left out.
+    /// The number of shards of each owner, by the replica's id, the largest first. Shards without an owner are left
+    /// out.
     ///
     /// # Panics
-    /// Where the database cannot be asked.
+    /// Panics if the query fails.
     pub async fn shares(&self) -> Vec<(String, i64)> {
         let mut connection = ready(self.database.connect().await);
         let shares = sqlx::query_as(
@@ -271,10 +272,10 @@ impl RelayOnly {
         ready(shares.doing(|| "cannot read the shards".to_owned()))
     }
 
-    /// Waits until so many replicas share all shards fairly, and gives their ids.
+    /// Waits until `replicas` replicas share all shards fairly, and returns their ids.
     ///
     /// # Panics
-    /// After `timeout`.
+    /// Panics after `timeout`.
     pub async fn shared_by(&self, replicas: usize, timeout: Duration) -> Vec<String> {
         until(&format!("the shards to be shared by {replicas}"), timeout, async || {
             let shares = self.shares().await;
@@ -289,10 +290,10 @@ impl RelayOnly {
         .await
     }
 
-    /// The id of the replica that owns the shard of a destination; empty where nobody does.
+    /// The id of the replica that owns the shard of a destination; empty if the shard has no owner.
     ///
     /// # Panics
-    /// Where there is no such destination.
+    /// Panics if there is no such destination.
     pub async fn owner_of(&self, destination: &str) -> String {
         let mut connection = ready(self.database.connect().await);
         let owner = sqlx::query_scalar(
@@ -304,31 +305,31 @@ impl RelayOnly {
         ready(owner.doing(|| format!("cannot read who owns {destination}")))
     }
 
-    /// Puts an event into the queue as the edge would. Gives its id.
+    /// Puts an event into the queue as the edge would. Returns its id.
     pub fn push(&self, source: &Source, body: &[u8]) -> EventId {
         self.push_with(source, &[("content-type", "application/json")], body)
     }
 
-    /// As [`RelayOnly::push`], with the headers that the provider sent.
+    /// Like [`RelayOnly::push`], with the request's headers.
     ///
     /// # Panics
-    /// Where the source has no id of the known form, or the body does not fit into a message.
+    /// Panics if the source's id cannot be parsed, or if the body does not fit into a message.
     pub fn push_with(&self, source: &Source, headers: &[(&str, &str)], body: &[u8]) -> EventId {
         self.push_request(source, "", headers, body)
     }
 
-    /// As [`RelayOnly::push_with`], with the query of the request's URL.
+    /// Like [`RelayOnly::push_with`], with the query of the request's URL.
     ///
     /// # Panics
-    /// As [`RelayOnly::push_with`].
+    /// Same as [`RelayOnly::push_with`].
     pub fn push_request(&self, source: &Source, query: &str, headers: &[(&str, &str)], body: &[u8]) -> EventId {
         self.push_received_at(source, now_s() * 1_000, query, headers, body)
     }
 
-    /// As [`RelayOnly::push_with`], from an edge that received it at this time by its own clock, in Unix milliseconds.
+    /// Like [`RelayOnly::push_with`], with the time of receipt by the edge's clock, in Unix milliseconds.
     ///
     /// # Panics
-    /// As [`RelayOnly::push_with`].
+    /// Same as [`RelayOnly::push_with`].
     pub fn push_received(
         &self,
         source: &Source,
@@ -364,10 +365,10 @@ impl RelayOnly {
     }
 
     /// Puts events into the queue whose bodies are stored at the edge, as the edge does with large ones: one event for
-    /// each of `verifications`, all with the same headers and the same bytes. Gives their ids, oldest first.
+    /// each of `verifications`, all with the same headers and the same body. Returns their ids, oldest first.
     ///
     /// # Panics
-    /// If the source has no id of the known form.
+    /// Panics if the source's id cannot be parsed.
     pub fn push_large(
         &self,
         source: &Source,
@@ -378,10 +379,10 @@ impl RelayOnly {
         self.push_large_leased(source, headers, body, verifications, 0)
     }
 
-    /// As [`RelayOnly::push_large`], with messages that the queue has handed out so often before.
+    /// Like [`RelayOnly::push_large`], with messages that the queue has already delivered `attempts` times.
     ///
     /// # Panics
-    /// As [`RelayOnly::push_large`].
+    /// Same as [`RelayOnly::push_large`].
     pub fn push_large_leased(
         &self,
         source: &Source,
@@ -415,14 +416,14 @@ impl RelayOnly {
         ids
     }
 
-    /// Waits until everything in the queue has been acknowledged.
+    /// Waits until all messages in all queues have been acknowledged.
     pub async fn drained(&self, timeout: Duration) {
         drained(&self.queue, timeout).await;
     }
 }
 
 impl EdgeOnly {
-    /// The events of a source that are in the queue, the oldest first.
+    /// The events of a source that are in the queue, oldest first.
     #[must_use]
     pub fn events(&self, source: &EdgeSource) -> Vec<(EventHeader, Body)> {
         self.messages()
@@ -433,7 +434,7 @@ impl EdgeOnly {
             .collect()
     }
 
-    /// The sealed secrets that have been handed over to a source.
+    /// The sealed secrets in the queue that a provider has handed over to a source.
     #[must_use]
     pub fn secrets(&self, source: &EdgeSource) -> Vec<String> {
         self.messages()
@@ -444,10 +445,10 @@ impl EdgeOnly {
             .collect()
     }
 
-    /// Waits until so many events of a source are in the queue, and gives them.
+    /// Waits until the queue has `count` events of a source, and returns them.
     ///
     /// # Panics
-    /// Where there are not so many in time, or more.
+    /// Panics after 30 seconds, and if there are more.
     pub async fn wait_for_events(&self, source: &EdgeSource, count: usize) -> Vec<(EventHeader, Body)> {
         let what = format!("{count} events of {} in the queue", source.config.name);
         let events = until(&what, Duration::from_secs(30), async || match self.events(source) {
@@ -459,10 +460,10 @@ impl EdgeOnly {
         events
     }
 
-    /// Waits until at least so many events of a source are in the queue.
+    /// Waits until the queue has at least `count` events of a source.
     ///
     /// # Panics
-    /// Where there are not so many in time.
+    /// Panics after 30 seconds.
     pub async fn wait_for_at_least(&self, source: &EdgeSource, count: usize) {
         until("more events in the queue", Duration::from_secs(30), async || match self.events(source).len() {
             there if there >= count => Ok(()),
@@ -478,10 +479,10 @@ impl EdgeOnly {
     }
 }
 
-/// Waits until everything in all queues has been acknowledged.
+/// Waits until all messages in all queues have been acknowledged.
 ///
 /// # Panics
-/// After `timeout`.
+/// Panics after `timeout`.
 pub async fn drained(queue: &LocalQueue, timeout: Duration) {
     until("the queue to be drained", timeout, async || match queue.left() {
         0 => Ok(()),

@@ -1,5 +1,5 @@
-//! The hosts that the Worker asks for keys and confirmations, on loopback: a bare workerd sends all that it fetches there
-//! ([`crate::edge::EdgeSettings::internet`]), so that a test can be a host whose name is fixed.
+//! The hosts from which the Worker fetches keys and confirmations, on loopback. A bare workerd sends all its fetches
+//! there ([`crate::edge::EdgeSettings::internet`]), so a test can act as a host whose name is fixed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,18 +13,18 @@ use hyper::body::Incoming;
 use crate::error::{Doing as _, Result};
 use crate::server::{Answer, Cut, Server};
 
-/// Running hosts; dropping it closes their port.
+/// Running hosts. Dropping this closes their port.
 #[derive(Debug)]
 pub struct Internet {
     server: Server,
     shared: Arc<Shared>,
 }
 
-/// What was asked for.
+/// A recorded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     pub method: String,
-    /// As the Worker wrote it; the scheme is always https.
+    /// The URL as the Worker wrote it; the scheme is always https.
     pub url: String,
     pub body: Vec<u8>,
 }
@@ -36,10 +36,10 @@ struct Shared {
 }
 
 impl Internet {
-    /// Starts it on a free port. Every URL answers 404 at first.
+    /// Starts the hosts on a free port. Every URL answers 404 at first.
     ///
     /// # Errors
-    /// Where there is no port.
+    /// Returns an error if it cannot listen.
     pub async fn start() -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let for_handler = Arc::clone(&shared);
@@ -47,18 +47,18 @@ impl Internet {
         Ok(Self { server: server.doing(|| "cannot listen".to_owned())?, shared })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Answers a URL with a document from now on, whatever the method.
+    /// Answers a URL with a document from now on, for every method.
     pub fn publish(&self, url: &str, document: impl Into<Bytes>) {
         lock(&self.shared.documents).insert(url.to_owned(), document.into());
     }
 
-    /// What was asked for at a URL, the first first.
+    /// The requests for a URL, in the order of arrival.
     #[must_use]
     pub fn asked(&self, url: &str) -> Vec<Asked> {
         lock(&self.shared.asked).iter().filter(|asked| asked.url == url).cloned().collect()

@@ -1,10 +1,11 @@
-//! The harness of the whole: real workerd, real PostgreSQL, real sockets. The tests in `tests/it`, `cargo dev` (`tests/dev`)
-//! and the benchmarks (`tests/bench`) are built on it.
+//! The harness: real workerd, real PostgreSQL, real sockets. The tests in `tests/it`, `cargo dev` (`tests/dev`) and the
+//! benchmarks (`tests/bench`) are built on it.
 //!
-//! In the order of the data: [`provider`] signs requests as Stripe and the others do ([`mac`]), [`edge`] runs the Worker,
-//! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
-//! a destination, [`raw_receiver`] one that speaks HTTP badly. [`gateway`] starts all of them for a test. Below lie
-//! [`tools`] (what has to be built or installed), [`process`], [`memory`], [`server`] and [`wait`].
+//! In the order of the data: [`provider`] signs requests as Stripe and the other providers do ([`mac`]), [`edge`] runs
+//! the Worker, [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`],
+//! [`receiver`] a destination, [`raw_receiver`] a destination that violates HTTP. [`gateway`] starts all of them for a
+//! test. They are built on [`tools`] (installs and builds what they need), [`process`], [`memory`], [`server`] and
+//! [`wait`].
 
 pub mod api;
 pub mod clock;

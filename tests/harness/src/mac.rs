@@ -1,5 +1,5 @@
-//! HMAC as providers sign with it, by code that shares nothing with the crate that verifies. Each function takes the key and the
-//! parts of the signed text, which follow each other without anything in between.
+//! HMAC as providers use it to sign, in code that shares nothing with the crate that verifies. Each function takes the
+//! key and the parts of the signed text, which are concatenated without a separator.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;

@@ -1,8 +1,8 @@
-//! The memory of a child process: how much it has used at most, and a limit that ends it.
+//! The memory of a child process: its peak, and a limit at which the system kills it.
 //!
-//! A limit is a memory cgroup of its own, below the one of this process, so that the limits of a container still hold.
-//! It needs Linux and, in most setups, root. A test that can do without it asks [`Limit::new`] and says on stderr why it
-//! goes on without.
+//! A limit is a memory cgroup below the one of this process, so the limits of a container still apply. It needs Linux
+//! and, in most setups, root. A test that can run without a limit calls [`Limit::new`] and reports on stderr why it
+//! runs without one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,23 +10,23 @@ use std::process::Command;
 use crate::error::{Doing as _, Error, Result};
 use crate::process::{is_alive, through_shell};
 
-/// How the folders of this harness begin; the id of the process that made them follows.
+/// The prefix of the folders of this harness; the id of the process that created them follows.
 const PREFIX: &str = "tidegate-";
 
-/// The most resident memory that a process has had since it started or since [`reset_peak`], in bytes.
+/// The peak resident memory of a process since it started or since [`reset_peak`] was called, in bytes.
 ///
 /// # Errors
-/// If the process is gone, or the system has no `/proc/<id>/status`.
+/// Returns an error if the process is gone, or the system has no `/proc/<id>/status`.
 pub fn peak(process: u32) -> Result<u64> {
     let path = format!("/proc/{process}/status");
     let status = std::fs::read_to_string(&path).doing(|| format!("cannot read {path}"))?;
     peak_in(&status).ok_or_else(|| Error::new(format!("{path} has no VmHWM")))
 }
 
-/// Begins a new measurement of [`peak`] at what the process uses now.
+/// Resets [`peak`] to the present resident memory of the process.
 ///
 /// # Errors
-/// If the process is gone or belongs to another user, or the system has no `/proc/<id>/clear_refs`.
+/// Returns an error if the process is gone or belongs to another user, or the system has no `/proc/<id>/clear_refs`.
 pub fn reset_peak(process: u32) -> Result<()> {
     let path = format!("/proc/{process}/clear_refs");
     std::fs::write(&path, "5").doing(|| format!("cannot write {path}"))
@@ -38,15 +38,15 @@ fn peak_in(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// A memory cgroup. The system kills a process in it that needs more memory than the limit. Removed when it is dropped,
-/// which has to be after its processes have ended.
+/// A memory cgroup. The system kills a process in it that needs more memory than the limit. Dropping this removes the
+/// cgroup; its processes have to end first.
 #[derive(Debug)]
 pub struct Limit {
     folder: PathBuf,
     version: Version,
 }
 
-/// The two interfaces of the kernel.
+/// The version of the kernel's cgroup interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     One,
@@ -54,10 +54,10 @@ enum Version {
 }
 
 impl Limit {
-    /// Makes a cgroup with a limit of `bytes` (rounded down to whole pages) for memory and swap together.
+    /// Creates a cgroup with a limit of `bytes` (rounded down to whole pages) for memory and swap together.
     ///
     /// # Errors
-    /// If this machine or this user cannot have one; the message says why.
+    /// Returns an error if this machine or this user cannot create one; the message says why.
     pub fn new(bytes: u64) -> Result<Self> {
         let membership = std::fs::read_to_string("/proc/self/cgroup");
         let membership = membership.doing(|| "memory cannot be limited: cannot read /proc/self/cgroup".to_owned())?;
@@ -98,7 +98,7 @@ impl Limit {
         match self.version {
             Version::One => {
                 write("memory.limit_in_bytes", &bytes)?;
-                // Absent from kernels that do not account for swap.
+                // Missing on kernels that do not account for swap.
                 if self.folder.join("memory.memsw.limit_in_bytes").exists() {
                     write("memory.memsw.limit_in_bytes", &bytes)?;
                 }
@@ -113,18 +113,18 @@ impl Limit {
         Ok(())
     }
 
-    /// The same command as one that enters this cgroup before it begins; the process id stays that of the command. The
-    /// environment that the command changes is kept; its working folder is not.
+    /// Wraps a command so that it enters this cgroup before it starts. The process id stays that of the command.
+    /// Changes to the environment are kept; the working folder is not.
     #[must_use]
     pub fn wrap(&self, command: &Command) -> Command {
         let folder = self.folder.join("cgroup.procs");
         through_shell(command, "echo $$ > \"$1\" && shift && exec \"$@\"", folder.as_os_str())
     }
 
-    /// How many processes in it the system has killed because of the limit.
+    /// The number of processes in it that the system has killed because of the limit.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// Returns an error if the kernel's file cannot be read.
     pub fn kills(&self) -> Result<u64> {
         let path = self.folder.join(match self.version {
             Version::One => "memory.oom_control",
@@ -137,7 +137,7 @@ impl Limit {
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        // One that still has processes stays; the next run of a harness removes it.
+        // A cgroup that still has processes stays; the next run of a harness removes it.
         let _ = std::fs::remove_dir(&self.folder);
     }
 }
@@ -146,8 +146,9 @@ fn kills_in(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
-/// The folders below which a cgroup may be made, the best first: with version 1 that of this process; with version 2 its
-/// ancestors, because a cgroup that has processes of its own cannot share its controllers.
+/// The folders below which a cgroup can be created, the best first. With version 1 that is the cgroup of this process.
+/// With version 2 its ancestors are added, because a cgroup that has processes of its own cannot delegate its
+/// controllers.
 fn parents(membership: &str) -> Vec<(PathBuf, Version)> {
     let mut parents = Vec::new();
     for line in membership.lines() {
@@ -167,7 +168,7 @@ fn parents(membership: &str) -> Vec<(PathBuf, Version)> {
     parents
 }
 
-/// Removes what a process that was killed has left behind. A cgroup that still has processes stays.
+/// Removes the cgroups that a killed process left behind. A cgroup that still has processes stays.
 fn remove_abandoned(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

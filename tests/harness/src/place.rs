@@ -1,4 +1,4 @@
-//! Where things are: the repository, cargo's target directory, the cache of the user, the logs.
+//! Paths: the repository, cargo's target directory, the user's cache, the logs.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use prepare::{cache, repository};
 
-/// Cargo's target directory, wherever it has been put: where this program was built.
+/// Cargo's target directory, which may have been moved: the directory in which this program was built.
 #[must_use]
 pub fn target() -> &'static Path {
     static TARGET: LazyLock<PathBuf> = LazyLock::new(prepare::program::target);
     &TARGET
 }
 
-/// A path for the log of a child process: `target/logs/<this program>/<number>-<name>.log`. The logs of the program's
-/// run before are removed when the first is asked for, unless that run still goes on.
+/// Returns a path for the log of a child process: `target/logs/<this program>/<process id>/<number>-<name>.log`. The
+/// first call removes the logs of earlier runs of this program that have ended.
 #[must_use]
 pub fn log(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
         let program = std::env::current_exe().unwrap_or_default();
-        // Cargo puts a hash behind the names of test programs.
+        // Cargo appends a hash to the names of test programs.
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = name.rsplit_once('-').map_or(name.clone(), |(stem, _)| stem.to_owned());
         let logs = target().join("logs").join(name);
@@ -35,10 +35,10 @@ pub fn log(name: &str) -> PathBuf {
     FOLDER.join(format!("{}-{name}.log", NUMBER.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// A new folder for one run, below the system's folder for temporary files.
+/// Creates a folder for one run, below the system's folder for temporary files.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// Returns an error if it cannot be created.
 pub fn temporary(name: &str) -> crate::Result<PathBuf> {
     use crate::error::Doing as _;
     let folder = std::env::temp_dir().join(format!("tidegate-{name}-{}", crate::random::text()));

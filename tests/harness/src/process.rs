@@ -1,8 +1,8 @@
 //! Child processes that cannot be left behind.
 //!
-//! Each has a process group of its own, writes its output into a log file, and is killed with its group when its
-//! [`Process`] is dropped. Where this process itself dies without dropping anything, a *watchdog* does it: a small
-//! shell that reads from a pipe whose other end only this process holds, and acts when the pipe ends.
+//! Each has its own process group, writes its output to a log file, and is killed with its group when its [`Process`]
+//! is dropped. If this process dies without dropping anything, a *watchdog* stops the group: a small shell that reads
+//! from a pipe whose other end only this process holds, and acts when the pipe closes.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,14 +19,14 @@ use crate::wait::try_until;
 /// A signal, as `kill` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Asks to end.
+    /// Requests a shutdown.
     Term,
-    /// As Ctrl-C; PostgreSQL's fast shutdown.
+    /// Like Ctrl-C; PostgreSQL's fast shutdown.
     Int,
     /// PostgreSQL's immediate shutdown.
     Quit,
     Kill,
-    /// Freezes the process; nothing of it runs until [`Signal::Continue`].
+    /// Freezes the process until [`Signal::Continue`].
     Stop,
     Continue,
 }
@@ -44,8 +44,8 @@ impl Signal {
     }
 }
 
-/// The same command as one that a shell replaces itself by: `script` has `argument` as `$1` and the command after it. The
-/// environment that the command changes is kept; its working folder is not.
+/// Wraps a command in a shell script. `script` has `argument` as `$1` and the command after it, and replaces itself
+/// with the command. Changes to the environment are kept; the working folder is not.
 pub(crate) fn through_shell(command: &Command, script: &str, argument: &OsStr) -> Command {
     let mut wrapped = Command::new("sh");
     wrapped.args(["-c", script, "sh"]).arg(argument).arg(command.get_program()).args(command.get_args());
@@ -58,7 +58,7 @@ pub(crate) fn through_shell(command: &Command, script: &str, argument: &OsStr) -
     wrapped
 }
 
-/// A running child process with everything it started.
+/// A running child process with all processes that it started.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -69,18 +69,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output in a log file of its own; `stop_signal` is what ends it in order.
+    /// Starts `command` with its output in its own log file; `stop_signal` is the signal that shuts it down cleanly.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Returns an error if the program cannot be started.
     pub fn start(name: &str, command: &mut Command, stop_signal: Signal) -> Result<Self> {
         Self::start_with_folder(name, command, stop_signal, None)
     }
 
-    /// As [`Process::start`]; where this process dies and drops nothing, `folder` is removed once the child has ended.
+    /// Like [`Process::start`]. If this process dies without dropping the value, `folder` is removed once the child has
+    /// ended.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// Returns an error if the program cannot be started.
     pub fn start_with_folder(
         name: &str,
         command: &mut Command,
@@ -101,44 +102,44 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stop_signal, watchdog, log })
     }
 
-    /// The process id, which is also that of its group.
+    /// The process id, which is also the id of its group.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything it has written so far.
+    /// Its output so far.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The file it writes to.
+    /// The path of its log file.
     #[must_use]
     pub fn log_file(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, where it has.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits until it ends by itself, however long that takes. Blocks the thread.
+    /// Waits without a time limit until it ends. Blocks the thread.
     ///
     /// # Errors
-    /// Where nothing is known of it any more.
+    /// Returns an error if its status cannot be read.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.child.wait().doing(|| format!("cannot wait for {}", self.name))
     }
 
-    /// Waits for a line of its output that holds `text`, and gives that line.
+    /// Waits for a line of its output that contains `text`, and returns that line.
     ///
     /// # Errors
-    /// Where it ends first or `timeout` is over; the end of its log is in the message.
+    /// Returns an error if it ends first or after `timeout`; the message contains the end of its log.
     pub async fn line(&mut self, text: &str, timeout: Duration) -> Result<String> {
         let found = try_until("it to be ready", timeout, async || {
-            // In this order: what it wrote before it ended still counts.
+            // In this order, so that a line written just before it ended is found.
             let ended = self.ended();
             let log = self.log();
             match (log.lines().find(|line| line.contains(text)), ended) {
@@ -155,31 +156,31 @@ impl Process {
         Err(Error::new(format!("{} {ended}; its log, {}:\n{}", self.name, self.log.display(), self.tail(40))))
     }
 
-    /// Sends a signal to the process and everything it started.
+    /// Sends a signal to the process and all processes that it started.
     pub fn signal(&self, signal: Signal) {
         signal_group(self.id(), signal);
     }
 
-    /// Ends it in order; after `grace` it is killed.
+    /// Shuts it down cleanly; after `grace` it is killed.
     ///
     /// # Errors
-    /// Where it had to be killed.
+    /// Returns an error if it had to be killed.
     pub async fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.end(self.stop_signal, grace).await
     }
 
-    /// Kills it without a warning and waits until it is gone.
+    /// Kills it with SIGKILL and waits until it has ended.
     ///
     /// # Errors
-    /// Where even that does not end it.
+    /// Returns an error if it does not end even then.
     pub async fn kill(&mut self) -> Result<ExitStatus> {
         self.end(Signal::Kill, Duration::from_secs(10)).await
     }
 
-    /// Sends `signal` and waits for the end.
+    /// Sends `signal` and waits until it has ended.
     ///
     /// # Errors
-    /// Where it had to be killed after `grace`.
+    /// Returns an error if it had to be killed after `grace`.
     pub async fn end(&mut self, signal: Signal, grace: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.ended() {
             return Ok(status);
@@ -213,7 +214,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // What it started may outlive it, so the group is signalled even where the process itself has ended.
+        // Its children may outlive it, so the group is signalled even if the process itself has ended.
         self.signal(Signal::Kill);
         let _ = self.child.wait();
         self.watchdog.dismiss();
@@ -225,7 +226,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process of that id runs; false for what is not a process id.
+/// Whether a process with this id is running; false if the text is not a process id.
 #[must_use]
 pub fn is_alive(id: &str) -> bool {
     id.bytes().all(|byte| byte.is_ascii_digit()) && shell("kill -0 \"$1\"", &[id])
@@ -235,7 +236,7 @@ fn signal_group(group: u32, signal: Signal) {
     shell("kill -s \"$1\" -- \"-$2\"", &[signal.name(), &group.to_string()]);
 }
 
-/// The shell's own `kill` is there even where no program of that name is installed.
+/// Runs a script with the shell, whose built-in `kill` works even if no program of that name is installed.
 fn shell(script: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -246,7 +247,8 @@ fn shell(script: &str, arguments: &[&str]) -> bool {
 struct Watchdog(Child);
 
 impl Watchdog {
-    /// Any line means that the group is taken care of; the end of the pipe without one, that nobody is left to do so.
+    /// A line means that the group has been dealt with. The end of the pipe without a line means that this process is
+    /// gone.
     const SCRIPT: &'static str = r#"
         if ! read -r line; then
             kill -s "$2" -- "-$1"
@@ -261,7 +263,8 @@ impl Watchdog {
         let mut command = Command::new("sh");
         command.args(["-c", Self::SCRIPT, "tidegate-watchdog", &group.to_string(), stop_signal.name()]);
         command.arg(folder.unwrap_or(Path::new("")));
-        // Its own group: Ctrl-C in a terminal reaches the whole foreground group and must not end it first.
+        // Its own group, because Ctrl-C in a terminal reaches the whole foreground group and must not stop the watchdog
+        // first.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map(Self).doing(|| "cannot start sh".to_owned());
         if child.is_err() {

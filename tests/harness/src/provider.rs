@@ -1,5 +1,5 @@
-//! Providers as they send: each signs its requests the way its documentation says, with code that shares nothing with
-//! the crate that verifies them.
+//! Senders in the role of providers. Each signs its requests as its documentation says, with code that shares nothing
+//! with the crate that verifies them.
 
 mod key_set;
 mod sign;
@@ -19,11 +19,11 @@ pub use key_set::KeySetServer;
 pub struct Provider {
     /// The id in the catalogue of `shared`.
     pub id: &'static str,
-    /// What tells apart two providers with one id, such as the two signature versions of Standard Webhooks.
+    /// Distinguishes two providers with one id, such as the two signature versions of Standard Webhooks.
     pub label: &'static str,
-    /// What the source's owner enters as its secrets.
+    /// The secrets that the operator enters for the source.
     pub secrets: Vec<String>,
-    /// What the source's owner enters as its settings.
+    /// The settings that the operator enters for the source.
     pub config: Value,
     scheme: Scheme,
 }
@@ -39,7 +39,7 @@ enum Scheme {
     Shopify {
         secret: String,
     },
-    /// `prefix` is that of the header names: `webhook` or `svix`.
+    /// `prefix` is the prefix of the header names: `webhook` or `svix`.
     StandardHmac {
         prefix: &'static str,
         key: Vec<u8>,
@@ -74,9 +74,9 @@ enum Scheme {
 pub struct SignedRequest {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The name of the header that proves the origin.
+    /// The name of the header that proves the origin of the request.
     pub signature_header: &'static str,
-    /// The name of the header, if it is another one, that holds the time of signing.
+    /// The name of the header with the time of signing, if it is a different one.
     pub timestamp_header: Option<&'static str>,
 }
 
@@ -87,7 +87,7 @@ impl Provider {
         Self::stripe_with(&format!("whsec_{}", crate::random::text()))
     }
 
-    /// Stripe with a certain secret.
+    /// Stripe with a given secret.
     #[must_use]
     pub fn stripe_with(secret: &str) -> Self {
         Self::new("stripe", "stripe", secret, Scheme::Stripe { secret: secret.to_owned() })
@@ -161,11 +161,11 @@ impl Provider {
         let key = std::iter::repeat_with(rand::random::<[u8; 32]>)
             .find_map(|bytes| EcdsaKey::from_slice(&bytes).ok())
             .expect("all but one in 2^32 numbers are keys");
-        let public = key.verifying_key().to_public_key_der().expect("a public key has a form");
+        let public = key.verifying_key().to_public_key_der().expect("a public key can be encoded");
         Self::new("sendgrid", "sendgrid", &BASE64.encode(public.as_bytes()), Scheme::SendGrid { key })
     }
 
-    /// A sender that only its owner knows: HMAC-SHA512 in base64 behind `sha512=`, over `{x-timestamp}.{body}`.
+    /// A custom sender: HMAC-SHA512 in base64 after `sha512=`, over `{x-timestamp}.{body}`.
     #[must_use]
     pub fn custom() -> Self {
         let secret = crate::random::text();
@@ -195,7 +195,7 @@ impl Provider {
         Self::new("basic", "basic", &credentials, Scheme::Basic { credentials: credentials.clone() })
     }
 
-    /// One of each.
+    /// One of each provider.
     #[must_use]
     pub fn all(keys: &KeySetServer) -> Vec<Self> {
         vec![
@@ -216,8 +216,8 @@ impl Provider {
         ]
     }
 
-    /// The same provider with another secret, of which the source does not know. `None` where it signs with keys that
-    /// it publishes.
+    /// The same provider with another secret, which the source does not have. `None` if it signs with keys that it
+    /// publishes.
     #[must_use]
     pub fn with_another_secret(&self) -> Option<Self> {
         match &self.scheme {
@@ -241,13 +241,13 @@ impl Provider {
         !matches!(self.scheme, Scheme::Token { .. } | Scheme::Basic { .. })
     }
 
-    /// How old a request may be, in seconds, and how far ahead of the clock; `None` where it does not say when it was
-    /// signed.
+    /// The maximum difference between the time of signing and the clock, in seconds, in both directions; `None` if a
+    /// request does not contain the time.
     #[must_use]
     pub fn tolerance_s(&self) -> Option<u64> {
         match self.scheme {
             Scheme::Github { .. } | Scheme::Shopify { .. } | Scheme::Token { .. } | Scheme::Basic { .. } => None,
-            // It signs once and tries for a day.
+            // It signs once and retries for a day.
             Scheme::SendGrid { .. } => Some(90_000),
             Scheme::Stripe { .. }
             | Scheme::StandardHmac { .. }
@@ -271,14 +271,14 @@ impl Provider {
         body.to_string().into_bytes()
     }
 
-    /// The request that delivers `body`, signed at `at_s` (Unix time in seconds). `event_id` goes where the provider
-    /// sends its id in a header.
+    /// The request that delivers `body`, signed at `at_s` (Unix time in seconds). `event_id` is used by providers that
+    /// send the id in a header.
     #[must_use]
     pub fn sign(&self, event_id: &str, body: &[u8], at_s: u64) -> SignedRequest {
         sign::sign(&self.scheme, event_id, body, at_s)
     }
 
-    /// [`Provider::sample_body`], signed at this moment.
+    /// The request that delivers [`Provider::sample_body`], signed now.
     #[must_use]
     pub fn sample(&self, event_id: &str) -> SignedRequest {
         self.sign(event_id, &self.sample_body(event_id), now_s())
@@ -296,44 +296,44 @@ impl Provider {
 }
 
 impl SignedRequest {
-    /// The value of a header; empty where it is not there.
+    /// The value of a header; empty if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
-    /// The same with another value for a header.
+    /// Replaces the value of a header.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         self.and_header(name, value)
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn and_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same without a header.
+    /// Removes a header.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         self
     }
 
-    /// The same with another body under the old signature.
+    /// Replaces the body and keeps the signature.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Sends it.
+    /// Sends the request.
     ///
     /// # Errors
-    /// Where nothing answers.
+    /// Returns an error if there is no response.
     pub async fn send(&self, client: &reqwest::Client, url: &str) -> reqwest::Result<reqwest::Response> {
         let mut request = client.request(Method::POST, url).body(self.body.clone());
         for (name, value) in &self.headers {
@@ -342,7 +342,7 @@ impl SignedRequest {
         request.send().await
     }
 
-    /// The command that sends it from a terminal; its body has to be text.
+    /// The curl command that sends the request. Its body has to be text.
     #[must_use]
     pub fn curl(&self, url: &str) -> String {
         let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
@@ -354,7 +354,7 @@ impl SignedRequest {
     }
 }
 
-/// This moment, Unix time in seconds.
+/// The present Unix time in seconds.
 #[must_use]
 pub fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())

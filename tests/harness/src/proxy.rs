@@ -1,5 +1,5 @@
-//! A TCP proxy between the relay and PostgreSQL, for what a database that is only stopped or restarted never does: it falls
-//! silent without closing its connections, or the answer to a commit is lost after the commit was made.
+//! A TCP proxy between the relay and PostgreSQL, for faults that stopping or restarting a database does not produce: a
+//! database that falls silent without closing its connections, and a lost response to a commit that was made.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// The simple query with which a transaction is committed (PostgreSQL, "Message Formats": `Query`).
+/// The simple query that commits a transaction (PostgreSQL, "Message Formats": `Query`).
 const COMMIT: &[u8] = b"COMMIT\0";
 
-/// A running proxy; dropping it closes its port and every connection.
+/// A running proxy. Dropping it closes its port and every connection.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -26,26 +26,26 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
-    /// Connections that began before this number of [`Shared::begun`] forward nothing.
+    /// Connections whose number, from [`Shared::begun`], is below this forward nothing.
     silent_before: watch::Sender<u64>,
     begun: AtomicU64,
     loss: Mutex<Option<Loss>>,
     lost: AtomicU64,
 }
 
-/// Which answers are lost.
+/// The responses to lose.
 #[derive(Debug, Clone)]
 struct Loss {
-    /// Of commits on connections that have sent this since their last commit.
+    /// A response is lost only on a connection that has sent these bytes since its last commit.
     after: Vec<u8>,
     left: u64,
 }
 
 impl Proxy {
-    /// Starts on a free port.
+    /// Starts a proxy on a free port.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if it cannot listen.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -60,25 +60,25 @@ impl Proxy {
         Ok(Self { address, shared, task })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets every connection of now fall silent, in both directions and for good: nothing is forwarded and nothing closed.
-    /// New connections work, as to a standby that has taken over the address.
+    /// Makes every open connection fall silent, permanently and in both directions: nothing is forwarded and nothing is
+    /// closed. New connections work, as to a standby that has taken over the address.
     pub fn silence(&self) {
         self.shared.silent_before.send_replace(self.shared.begun.load(Ordering::SeqCst));
     }
 
-    /// Loses the answers of the next `times` commits on connections that have sent `after` since their last commit: the
-    /// database makes the commit and answers, and the connection is closed in place of the answer.
+    /// Loses the responses to the next `times` commits on connections that have sent `after` since their last commit:
+    /// the database commits and responds, and the proxy closes the connection instead of forwarding the response.
     pub fn lose_commits(&self, after: &[u8], times: u64) {
         *self.shared.loss() = Some(Loss { after: after.to_vec(), left: times });
     }
 
-    /// How many answers of commits were lost.
+    /// The number of lost responses to commits.
     #[must_use]
     pub fn lost_commits(&self) -> u64 {
         self.shared.lost.load(Ordering::SeqCst)
@@ -96,7 +96,7 @@ impl Shared {
         self.loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the answer to this commit is to be lost; counts it.
+    /// Whether to lose the response to this commit. Counts it if so.
     fn strikes(&self, sent: &[u8]) -> bool {
         match self.loss().as_mut() {
             Some(loss) if loss.left > 0 && contains(sent, &loss.after) => {
@@ -135,7 +135,7 @@ async fn connect(client: TcpStream, shared: Arc<Shared>) {
     tokio::pin!(forward);
     tokio::select! {
         () = &mut forward => {}
-        // The sockets stay open and nobody reads them; the task ends with the proxy.
+        // The sockets stay open and are not read; the task ends with the proxy.
         _ = silenced => std::future::pending().await,
     }
 }
@@ -169,7 +169,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
             return;
         }
         if *lost.borrow() {
-            // The server has answered, so the commit is made.
+            // The server has responded, so the commit has been made.
             shared.lost.fetch_add(1, Ordering::SeqCst);
             return;
         }
@@ -187,7 +187,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Answers each read with what it has read.
+    /// A server that returns the bytes it reads.
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("listens");
         let address = listener.local_addr().expect("an address");
@@ -202,7 +202,7 @@ mod tests {
         address
     }
 
-    async fn said(stream: &mut TcpStream, text: &[u8]) -> io::Result<Vec<u8>> {
+    async fn echoed(stream: &mut TcpStream, text: &[u8]) -> io::Result<Vec<u8>> {
         stream.write_all(text).await?;
         let mut answer = vec![0; text.len()];
         stream.read_exact(&mut answer).await?;
@@ -210,26 +210,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_fell_silent_is_neither_answered_nor_closed_and_a_new_one_works() {
+    async fn a_silenced_connection_is_neither_answered_nor_closed_and_a_new_one_works() {
         let proxy = Proxy::start(echo().await).await.expect("starts");
         let mut old = TcpStream::connect(proxy.address()).await.expect("connects");
-        assert_eq!(said(&mut old, b"before").await.expect("answers"), b"before");
+        assert_eq!(echoed(&mut old, b"before").await.expect("answers"), b"before");
         proxy.silence();
         let mut new = TcpStream::connect(proxy.address()).await.expect("connects");
-        assert_eq!(said(&mut new, b"after").await.expect("answers"), b"after");
-        let silent = tokio::time::timeout(std::time::Duration::from_millis(200), said(&mut old, b"lost")).await;
+        assert_eq!(echoed(&mut new, b"after").await.expect("answers"), b"after");
+        let silent = tokio::time::timeout(std::time::Duration::from_millis(200), echoed(&mut old, b"lost")).await;
         assert!(silent.is_err(), "{silent:?}");
     }
 
     #[tokio::test]
-    async fn the_answer_to_a_commit_is_lost_after_it_was_made_and_only_where_it_was_asked_for() {
+    async fn the_response_to_a_commit_is_lost_after_the_commit_and_only_on_matching_connections() {
         let proxy = Proxy::start(echo().await).await.expect("starts");
         proxy.lose_commits(b"marked", 1);
         let mut other = TcpStream::connect(proxy.address()).await.expect("connects");
-        assert_eq!(said(&mut other, COMMIT).await.expect("answers"), COMMIT);
+        assert_eq!(echoed(&mut other, COMMIT).await.expect("answers"), COMMIT);
         let mut marked = TcpStream::connect(proxy.address()).await.expect("connects");
-        assert_eq!(said(&mut marked, b"marked").await.expect("answers"), b"marked");
-        assert!(said(&mut marked, COMMIT).await.is_err(), "the connection is closed in place of the answer");
+        assert_eq!(echoed(&mut marked, b"marked").await.expect("answers"), b"marked");
+        assert!(echoed(&mut marked, COMMIT).await.is_err(), "the connection is closed instead of the response");
         assert_eq!(proxy.lost_commits(), 1);
     }
 }

@@ -1,13 +1,13 @@
 //! The *local queue*: Cloudflare Queues with HTTP pull consumers, in this process.
 //!
-//! Cloudflare offers no local pull consumer, so the harness and `cargo dev` bring one. It holds one queue or several: a
-//! Worker sends to the first, and the dead letters of one go to another. It speaks
-//! - Cloudflare's REST API below `/client/v4/accounts/{account}/queues/{queue}` to the relay ([`api`]),
-//! - the protocol of workerd's queue binding to a bare `workerd` ([`binding`]),
-//! - `POST /messages/batch` to the bridge, the consumer Worker that forwards from `wrangler dev` ([`bridge`]),
-//! - `/admin/faults`, `/admin/counters` and `/admin/clock` to a script ([`admin`]).
+//! Cloudflare offers no local pull consumer, so the harness and `cargo dev` implement one. It holds one or more queues:
+//! a Worker sends to the first, and the dead letters of one can go to another. Its interfaces are
+//! - Cloudflare's REST API below `/client/v4/accounts/{account}/queues/{queue}`, for the relay ([`api`]),
+//! - the protocol of workerd's queue binding, for a bare `workerd` ([`binding`]),
+//! - `POST /messages/batch`, for the bridge, the consumer Worker that forwards from `wrangler dev` ([`bridge`]),
+//! - `/admin/faults`, `/admin/counters` and `/admin/clock`, for scripts ([`admin`]).
 //!
-//! Nothing is kept on disk: a restart loses what waits.
+//! Nothing is stored on disk: a restart loses all messages.
 
 mod account;
 mod admin;
@@ -38,35 +38,35 @@ pub use state::{Acknowledged, Counters, Retry, Settings, State};
 
 use crate::server::{Cut, Server};
 
-/// A running local queue; dropping it closes its port.
+/// A running local queue. Dropping it closes its port.
 #[derive(Debug)]
 pub struct LocalQueue {
     server: Server,
     shared: Arc<Shared>,
 }
 
-/// What every handler sees.
+/// The state that all handlers share.
 #[derive(Debug)]
 struct Shared {
     account_id: String,
     token: String,
     account: Mutex<Account>,
     faults: Mutex<Faults>,
-    /// By how much the queues' clock is ahead of the machine's, in milliseconds.
+    /// How far the queues' clock is ahead of the machine's, in milliseconds.
     ahead_ms: AtomicU64,
 }
 
-/// The place of the queue that a Worker sends to.
+/// The index of the queue that a Worker sends to.
 const FIRST: usize = 0;
 
 impl LocalQueue {
-    /// Starts empty queues on 127.0.0.1; port 0 takes a free one. The token is drawn at random.
+    /// Starts empty queues on 127.0.0.1; port 0 selects a free one. The token is random.
     ///
     /// # Errors
-    /// If the port is taken.
+    /// Returns an error if the port is taken.
     ///
     /// # Panics
-    /// If `queues` is empty.
+    /// Panics if `queues` is empty.
     pub async fn start(port: u16, queues: Vec<Queue>) -> io::Result<Self> {
         assert!(!queues.is_empty(), "a Worker sends to the first queue");
         let shared = Arc::new(Shared {
@@ -92,13 +92,13 @@ impl LocalQueue {
         Ok(Self { server, shared })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Its base URL, without a slash at the end.
+    /// Its base URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
@@ -110,7 +110,7 @@ impl LocalQueue {
         format!("{}/client/v4", self.url())
     }
 
-    /// The account id that the API answers for.
+    /// The account id in the paths of the API.
     #[must_use]
     pub fn account_id(&self) -> &str {
         &self.shared.account_id
@@ -131,20 +131,20 @@ impl LocalQueue {
     /// The id of the queue with this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is none.
     #[must_use]
     pub fn id_of(&self, name: &str) -> String {
         let at = self.at(name);
         self.shared.account().queue(at).1.to_owned()
     }
 
-    /// The bearer token that the API wants.
+    /// The bearer token that the API requires.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.shared.token
     }
 
-    /// Puts a text message into the queue, as a Worker's send would.
+    /// Puts a text message into the queue, like a Worker's send.
     pub fn push(&self, text: &str) {
         self.push_message(ContentType::Text, text.as_bytes().to_vec());
     }
@@ -154,7 +154,7 @@ impl LocalQueue {
         self.shared.push(vec![(content_type, body.into(), 0)]);
     }
 
-    /// Moves the clock of the queues forward: delays, leases and retentions run out as if that time had passed.
+    /// Moves the clock of the queues forward: delays, leases and retentions expire as if that time had passed.
     pub fn advance(&self, by: Duration) {
         self.shared.advance(by);
     }
@@ -162,13 +162,13 @@ impl LocalQueue {
     /// Changes the configuration of the queue with this name, as an operator would.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is none.
     pub fn configure(&self, name: &str, change: impl FnOnce(&mut Queue)) {
         let at = self.at(name);
         self.shared.account().configure(at, change);
     }
 
-    /// As [`LocalQueue::push`], of a message that has been leased `attempts` times before.
+    /// Like [`LocalQueue::push`], with a message that has been leased `attempts` times before.
     pub fn push_leased(&self, text: &str, attempts: u32) {
         let body = text.as_bytes().to_vec();
         self.shared.on(FIRST, |state, now_ms| {
@@ -176,7 +176,7 @@ impl LocalQueue {
         });
     }
 
-    /// Changes the faults in force.
+    /// Changes the active faults.
     pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared.faults());
     }
@@ -186,7 +186,7 @@ impl LocalQueue {
         *self.shared.faults() = Faults::default();
     }
 
-    /// The counters of the first queue at this moment.
+    /// The present counters of the first queue.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.on(FIRST, State::counters)
@@ -195,29 +195,29 @@ impl LocalQueue {
     /// The counters of the queue with this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is none.
     #[must_use]
     pub fn counters_of(&self, name: &str) -> Counters {
         self.shared.on(self.at(name), State::counters)
     }
 
-    /// How many messages are in all queues, leased ones included.
+    /// The number of messages in all queues, including leased ones.
     #[must_use]
     pub fn left(&self) -> u64 {
         let queues = self.shared.account().ids().count();
         (0..queues).map(|at| self.shared.on(at, State::counters)).map(|c| c.backlog + c.in_flight).sum()
     }
 
-    /// Every message of the first queue that is neither acknowledged nor dead, the oldest first. Leases nothing.
+    /// Every message of the first queue that is neither acknowledged nor dead, oldest first. Leases nothing.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         self.shared.messages(FIRST)
     }
 
-    /// As [`LocalQueue::messages`], of the queue with this name.
+    /// Like [`LocalQueue::messages`], for the queue with this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is none.
     #[must_use]
     pub fn messages_of(&self, name: &str) -> Vec<Message> {
         self.shared.messages(self.at(name))
@@ -229,7 +229,7 @@ impl LocalQueue {
         self.shared.on(FIRST, |state, now_ms| state.pull(now_ms, limit, None, false))
     }
 
-    /// Acknowledges what [`LocalQueue::pull`] leased.
+    /// Acknowledges messages that [`LocalQueue::pull`] leased.
     pub fn ack(&self, pulled: &[Pulled]) -> Acknowledged {
         let leases: Vec<String> = pulled.iter().map(|p| p.lease_id.clone()).collect();
         self.shared.on(FIRST, |state, now_ms| state.ack(now_ms, &leases, &[]))
@@ -241,7 +241,7 @@ impl LocalQueue {
 }
 
 impl Shared {
-    // A panic elsewhere in a test must not hide behind a second one: the data is whole between statements.
+    // A panic elsewhere in a test must not be hidden by a second one here. The data is consistent between statements.
     fn account(&self) -> MutexGuard<'_, Account> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -250,7 +250,7 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the messages of one queue at the present time, which is given to `work` in Unix milliseconds.
+    /// Calls `work` on the messages of one queue, with the present time in Unix milliseconds.
     fn on<T>(&self, at: usize, work: impl FnOnce(&mut State, u64) -> T) -> T {
         let now_ms = self.now_ms();
         self.account().on(at, now_ms, |state| work(state, now_ms))
@@ -290,7 +290,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(binding::routes())
         .merge(bridge::routes())
         .merge(admin::routes())
-        // A bridge's batch is up to 100 messages of 128,000 bytes.
+        // A batch of the bridge has up to 100 messages of 128,000 bytes.
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
 }

@@ -1,4 +1,4 @@
-//! A destination that answers with bytes as they are, which need not be HTTP, and closes its connections when a test wants.
+//! A destination that answers with raw bytes, which need not be HTTP, and closes its connections as the test specifies.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,18 +10,18 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Doing as _, Result};
 
-/// What becomes of a connection after an answer.
+/// What happens to a connection after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// It stays open for the next request.
     Keep,
     /// It is closed at once.
     Close,
-    /// It is closed if no request comes within this time.
+    /// It is closed if no request arrives within this time.
     CloseAfter(Duration),
 }
 
-/// A running destination; dropping it closes its port and every connection.
+/// A running destination. Dropping it closes its port and every connection.
 #[derive(Debug)]
 pub struct RawReceiver {
     address: SocketAddr,
@@ -32,13 +32,13 @@ pub struct RawReceiver {
 /// A request that arrived completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRequest {
-    /// The request line and the headers, with the bytes that were sent.
+    /// The request line and the headers, byte for byte.
     pub head: Vec<u8>,
     pub body: Vec<u8>,
 }
 
 impl RawReceiver {
-    /// Starts a destination that answers every request like this.
+    /// Starts a destination that answers every request with `answer`.
     ///
     /// # Errors
     /// Returns an error if no port is free.
@@ -57,7 +57,7 @@ impl RawReceiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// Everything it got so far, in the order of arrival.
+    /// All requests so far, in the order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<RawRequest> {
         lock(&self.requests).clone()
@@ -71,7 +71,7 @@ impl Drop for RawReceiver {
 }
 
 impl RawRequest {
-    /// The bytes of a header's value, if there is one; `name` is in lower case.
+    /// The bytes of a header's value, if the header is present. Ignores the case of `name`.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.head.split(|byte| *byte == b'\n').find_map(|line| {
@@ -83,7 +83,7 @@ impl RawRequest {
 }
 
 async fn accept(listener: TcpListener, answer: Arc<Vec<u8>>, then: Then, requests: Arc<Mutex<Vec<RawRequest>>>) {
-    // The set ends its connections when this task is aborted.
+    // Dropping the set closes its connections when this task is aborted.
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         connections.spawn(serve(socket, Arc::clone(&answer), then, Arc::clone(&requests)));
@@ -105,7 +105,7 @@ async fn serve(mut socket: TcpStream, answer: Arc<Vec<u8>>, then: Then, requests
     }
 }
 
-/// The next request; `None` if the connection ends.
+/// Reads the next request; `None` if the connection ends.
 async fn read(socket: &mut TcpStream) -> Option<RawRequest> {
     let mut read = Vec::new();
     let head = loop {

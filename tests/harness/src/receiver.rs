@@ -1,6 +1,6 @@
-//! A destination: an HTTP endpoint that records what it gets and behaves as a script says.
+//! A destination: an HTTP endpoint that records its requests and answers by a script.
 //!
-//! Signatures are checked with code that shares nothing with the crate that makes them.
+//! It verifies the signatures of deliveries with code that shares nothing with the crate that signs.
 
 mod behaviour;
 mod signature;
@@ -22,7 +22,7 @@ use crate::error::{Doing as _, Result};
 use crate::server::{Answer, Cut, Server};
 use crate::wait::until;
 
-/// A running destination; dropping it closes its port.
+/// A running destination. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Receiver {
     server: Server,
@@ -51,7 +51,7 @@ impl Default for Script {
 #[derive(Debug, Clone)]
 pub struct Received {
     pub method: String,
-    /// With its query.
+    /// Includes the query.
     pub path: String,
     pub headers: HeaderMap,
     /// The raw bytes.
@@ -64,20 +64,20 @@ impl Receiver {
     /// Starts a destination that answers 200.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// Returns an error if no port is free.
     pub async fn start() -> Result<Self> {
         Self::start_on(0).await
     }
 
-    /// As [`Receiver::start`], on a certain port: one that went away can come back.
+    /// Like [`Receiver::start`], on a given port, so that a stopped destination can be started again.
     ///
     /// # Errors
-    /// Where the port cannot be had.
+    /// Returns an error if the port is not available.
     pub async fn start_on(port: u16) -> Result<Self> {
         Self::start_at((Ipv4Addr::LOCALHOST, port).into()).await
     }
 
-    /// As [`Receiver::start`], on a certain address, which may be one of IPv6.
+    /// Like [`Receiver::start`], on a given address, which may be an IPv6 address.
     ///
     /// # Errors
     /// Returns an error if the address or the port is not available.
@@ -88,17 +88,17 @@ impl Receiver {
         Ok(Self { server: server.doing(|| format!("cannot listen on {address}"))?, shared })
     }
 
-    /// As [`Receiver::start`], with a behaviour other than 200.
+    /// Like [`Receiver::start`], with another behaviour than answering 200.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// Returns an error if no port is free.
     pub async fn behaving(always: Behaviour) -> Result<Self> {
         let receiver = Self::start().await?;
         receiver.always(always);
         Ok(receiver)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
@@ -110,43 +110,43 @@ impl Receiver {
         format!("http://{}/hook", self.address())
     }
 
-    /// What it does with the next requests, one each, before its usual behaviour.
+    /// Sets the behaviours for the next requests, one each. After them its default behaviour applies.
     pub fn next(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.script().once.extend(behaviours);
     }
 
-    /// What it usually does.
+    /// Sets its default behaviour.
     pub fn always(&self, behaviour: Behaviour) {
         self.script().always = behaviour;
     }
 
-    /// Everything it got so far, in the order of arrival.
+    /// All requests so far, in the order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Received> {
         self.recorded().clone()
     }
 
-    /// How much it got so far.
+    /// The number of requests so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.recorded().len()
     }
 
-    /// The distinct `webhook-id`s it got so far.
+    /// The distinct `webhook-id`s so far.
     #[must_use]
     pub fn ids(&self) -> HashSet<String> {
         self.recorded().iter().map(|request| request.header("webhook-id").to_owned()).collect()
     }
 
-    /// Forgets what it got so far.
+    /// Removes all recorded requests.
     pub fn forget(&self) {
         self.recorded().clear();
     }
 
-    /// Waits until it has got `count` requests, and gives them all.
+    /// Waits until it has at least `count` requests, and returns all of them.
     ///
     /// # Panics
-    /// After `timeout`.
+    /// Panics after `timeout`.
     pub async fn wait_for(&self, count: usize, timeout: Duration) -> Vec<Received> {
         until(&format!("{count} requests at the destination"), timeout, async || match self.count() {
             there if there >= count => Ok(()),
@@ -156,10 +156,10 @@ impl Receiver {
         self.requests()
     }
 
-    /// Waits until it has got each of these events, whatever else it got.
+    /// Waits until it has received each of these events; others do not matter.
     ///
     /// # Panics
-    /// After `timeout`.
+    /// Panics after `timeout`.
     pub async fn wait_for_events(&self, events: impl IntoIterator<Item = impl ToString>, timeout: Duration) {
         let wanted: HashSet<String> = events.into_iter().map(|event| event.to_string()).collect();
         until("every event at the destination", timeout, async || match wanted.difference(&self.ids()).count() {
@@ -179,7 +179,7 @@ impl Receiver {
 }
 
 impl Received {
-    /// The value of a header; empty where it is not there or not text.
+    /// The value of a header; empty if it is missing or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -188,7 +188,7 @@ impl Received {
     /// Verifies the Standard Webhooks signature with a secret (`whsec_…`) or a public key (`whpk_…`).
     ///
     /// # Errors
-    /// Why it does not verify.
+    /// Returns the reason if it does not verify.
     pub fn verify(&self, key: &str) -> std::result::Result<(), SignatureProblem> {
         signature::verify(self, key)
     }

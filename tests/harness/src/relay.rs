@@ -12,12 +12,12 @@ use crate::queue::LocalQueue;
 use crate::tools;
 use crate::wait::until;
 
-/// How long the relay may take to start.
+/// The maximum time for a start.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take to finish or hand back what is in flight.
+/// The maximum time for a shutdown, which waits for the work in flight.
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
-/// What the relay is started with: its environment, how much memory it may use, and how many files it may have open.
+/// The settings of a relay: its environment, its memory limit, and its limit of open files.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
     variables: BTreeMap<String, String>,
@@ -26,8 +26,8 @@ pub struct RelaySettings {
 }
 
 impl RelaySettings {
-    /// Settings with fresh secrets that let it deliver to loopback, over IPv4 and IPv6: `localhost` has an address of either,
-    /// and many servers listen on one of them only.
+    /// Creates settings with fresh secrets that allow deliveries to loopback over IPv4 and IPv6: `localhost` has an
+    /// address of each, and many servers listen on only one of them.
     #[must_use]
     pub fn new(database_url: &str, queue: &LocalQueue, edge_url: &str, edge_admin_token: &str) -> Self {
         let master_key = crate::random::key();
@@ -50,29 +50,29 @@ impl RelaySettings {
         Self { variables, memory_limit: None, open_files: None }
     }
 
-    /// The same with another value for a variable.
+    /// Sets a variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// The same with a limit for the memory of the process, in bytes: the system kills a relay that needs more. It does
-    /// not start if memory cannot be limited on this machine; [`Limit::new`] tells.
+    /// Sets a limit for the memory of the process, in bytes: the system kills a relay that exceeds it. The relay does
+    /// not start if memory cannot be limited on this machine; see [`Limit::new`].
     #[must_use]
     pub fn with_memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// The same with a limit for the files that the process may have open, sockets among them; it cannot raise it.
+    /// Sets a limit for the files that the process may have open, including sockets. The process cannot raise it.
     #[must_use]
     pub fn with_open_files(mut self, count: u32) -> Self {
         self.open_files = Some(count);
         self
     }
 
-    /// The value of a variable; empty where it is not set.
+    /// The value of a variable; empty if it is not set.
     #[must_use]
     pub fn value(&self, name: &str) -> &str {
         self.variables.get(name).map_or("", String::as_str)
@@ -86,7 +86,7 @@ impl RelaySettings {
 
     fn command(&self, program: &std::path::Path, argument: &str) -> Command {
         let mut command = Command::new(program);
-        // A setting of the person's must not reach into a test.
+        // The developer's settings must not affect a test.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEGATE_") {
                 command.env_remove(name);
@@ -100,18 +100,18 @@ impl RelaySettings {
 /// A relay that can be stopped, killed and started again with the same settings.
 ///
 /// # Panics
-/// Its `Drop` panics where something was logged at ERROR that the test did not expect.
+/// Its `Drop` panics if the relay logged an error that the test did not expect.
 #[derive(Debug)]
 pub struct Relay {
     settings: RelaySettings,
     process: Process,
-    // After the process, which has to be gone when its cgroup is removed.
+    // After the process, which has to end before its cgroup is removed.
     limit: Option<Limit>,
     url: String,
     errors: Errors,
 }
 
-/// Whether the test expects that something is logged at ERROR.
+/// Whether the test expects messages at the level ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Errors {
     Unexpected,
@@ -119,7 +119,7 @@ enum Errors {
 }
 
 impl Relay {
-    /// What it was started with.
+    /// The settings it was started with.
     #[must_use]
     pub fn settings(&self) -> &RelaySettings {
         &self.settings
@@ -128,7 +128,7 @@ impl Relay {
     /// Builds the program and starts it.
     ///
     /// # Errors
-    /// Where it does not compile or does not start; the end of its log is in the message.
+    /// Returns an error if it does not compile or does not start; the message contains the end of its log.
     pub async fn start(settings: RelaySettings) -> Result<Self> {
         let program = tools::blocking(tools::relay).await?;
         let mut command = settings.command(&program, "serve");
@@ -143,13 +143,13 @@ impl Relay {
         let mut process = Process::start("relay", &mut command, Signal::Term)?;
         let line = process.line("relay listening on http", STARTS_WITHIN).await?;
         let url = line.split_whitespace().last().unwrap_or_default().to_owned();
-        // A restarted relay has to be where it was.
+        // A restarted relay must have the same address.
         let listen = url.trim_start_matches("http://").to_owned();
         let settings = settings.with("TIDEGATE_LISTEN", &listen);
         Ok(Self { settings, process, limit, url, errors: Errors::Unexpected })
     }
 
-    /// Its base URL, without a slash at the end; the same after a restart.
+    /// The base URL, without a trailing slash. It stays the same after a restart.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -161,44 +161,43 @@ impl Relay {
         self.settings.value("TIDEGATE_ADMIN_TOKEN")
     }
 
-    /// A client of its API with the admin token.
+    /// A client of the API with the admin token.
     #[must_use]
     pub fn api(&self) -> Api {
         Api::new(&self.url, self.token())
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// The most resident memory that it has had since it was last started, or since [`Relay::reset_peak_memory`], in
-    /// bytes.
+    /// The peak resident memory since it was last started or since [`Relay::reset_peak_memory`] was called, in bytes.
     ///
     /// # Errors
-    /// If it has ended, or the system does not tell.
+    /// Returns an error if it has ended, or if the system does not report it.
     pub fn peak_memory(&self) -> Result<u64> {
         memory::peak(self.id())
     }
 
-    /// Begins a new measurement of [`Relay::peak_memory`] at what it uses now.
+    /// Resets [`Relay::peak_memory`] to the present resident memory.
     ///
     /// # Errors
-    /// If it has ended, or the system does not allow it.
+    /// Returns an error if it has ended, or the system does not allow it.
     pub fn reset_peak_memory(&self) -> Result<()> {
         memory::reset_peak(self.id())
     }
 
-    /// How often the system has killed it since it was last started, because of its memory limit; 0 without a limit.
+    /// How often the system has killed it because of its memory limit since it was last started; 0 without a limit.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// Returns an error if the system does not report it.
     pub fn memory_kills(&self) -> Result<u64> {
         self.limit.as_ref().map_or(Ok(0), Limit::kills)
     }
 
-    /// What it has logged since it was last started.
+    /// The log since it was last started.
     #[must_use]
     pub fn log(&self) -> String {
         without_colours(&self.process.log())
@@ -207,7 +206,7 @@ impl Relay {
     /// Waits until its log contains a text.
     ///
     /// # Panics
-    /// After `timeout`.
+    /// Panics after `timeout`.
     pub async fn wait_for_log(&self, text: &str, timeout: Duration) {
         until(&format!("{text:?} in the log of the relay"), timeout, async || match self.log() {
             log if log.contains(text) => Ok(()),
@@ -216,65 +215,65 @@ impl Relay {
         .await;
     }
 
-    /// The file it logs to.
+    /// The path of the log file.
     #[must_use]
     pub fn log_file(&self) -> &std::path::Path {
         self.process.log_file()
     }
 
-    /// How it ended, where it has.
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
 
-    /// Lets it log at ERROR: the test breaks something on purpose.
+    /// Allows messages at the level ERROR: the test provokes errors on purpose.
     pub fn expect_errors(&mut self) {
         self.errors = Errors::Expected;
     }
 
-    /// Ends it in order (SIGTERM).
+    /// Shuts it down cleanly (SIGTERM).
     ///
     /// # Errors
-    /// Where it had to be killed.
+    /// Returns an error if it had to be killed.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         self.process.stop(STOPS_WITHIN).await
     }
 
-    /// Ends it without a warning (SIGKILL).
+    /// Kills it (SIGKILL).
     ///
     /// # Errors
-    /// Where it does not even end then.
+    /// Returns an error if it does not end even then.
     pub async fn kill(&mut self) -> Result<ExitStatus> {
         self.process.kill().await
     }
 
-    /// Freezes it (SIGSTOP), as a machine that swaps or a paused container would.
+    /// Freezes it (SIGSTOP), like a machine that swaps or a paused container.
     pub fn freeze(&self) {
         self.process.signal(Signal::Stop);
     }
 
-    /// Lets it go on after [`Relay::freeze`].
+    /// Continues it after [`Relay::freeze`].
     pub fn thaw(&self) {
         self.process.signal(Signal::Continue);
     }
 
-    /// Starts it again after [`Relay::stop`] or [`Relay::kill`], on the same database and address.
+    /// Restarts it after [`Relay::stop`] or [`Relay::kill`], on the same database and address.
     ///
     /// # Errors
-    /// As [`Relay::start`].
+    /// Same as [`Relay::start`].
     pub async fn start_again(&mut self) -> Result<()> {
         self.start_again_with(|settings| settings).await
     }
 
-    /// As [`Relay::start_again`], with other settings.
+    /// Like [`Relay::start_again`], with other settings.
     ///
     /// # Errors
-    /// As [`Relay::start`].
+    /// Same as [`Relay::start`].
     pub async fn start_again_with(&mut self, change: impl FnOnce(RelaySettings) -> RelaySettings) -> Result<()> {
         self.check_log();
         let started = Self::start(change(self.settings.clone())).await?;
         let errors = self.errors;
-        // The old value's log has been looked at.
+        // The log of the old value has been checked, so its `Drop` must not panic.
         std::mem::replace(self, started).expect_errors();
         self.errors = errors;
         Ok(())
@@ -298,18 +297,18 @@ impl Drop for Relay {
     }
 }
 
-/// Runs a subcommand such as `doctor` to its end, with these variables and no others.
+/// Runs a subcommand such as `doctor` until it ends, with only these variables in its environment.
 ///
 /// # Errors
-/// If the program does not compile or cannot be started.
+/// Returns an error if the program does not compile or cannot be started.
 pub async fn run(argument: &'static str, variables: Vec<(String, String)>) -> Result<Output> {
     run_with(&[argument], variables).await
 }
 
-/// As [`run`], with any command line.
+/// Like [`run`], with any command line.
 ///
 /// # Errors
-/// If the program does not compile or cannot be started.
+/// Returns an error if the program does not compile or cannot be started.
 pub async fn run_with(arguments: &[&str], variables: Vec<(String, String)>) -> Result<Output> {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     tools::blocking(move || {
@@ -323,7 +322,7 @@ pub async fn run_with(arguments: &[&str], variables: Vec<(String, String)>) -> R
 /// Runs the migrations with `tidegate migrate`.
 ///
 /// # Errors
-/// Where they fail, with what the relay said.
+/// Returns an error with the output of the relay if they fail.
 pub async fn migrate(database_url: &str) -> Result<()> {
     let database_url = database_url.to_owned();
     tools::blocking(move || {
@@ -343,7 +342,7 @@ fn is_error(line: &str) -> bool {
     line.split_whitespace().take(3).any(|word| word == "ERROR") || line.contains("\"level\":\"ERROR\"")
 }
 
-/// Terminal colours begin with an escape character and `[` and end with `m`.
+/// Removes terminal colours, which begin with an escape character and `[` and end with `m`.
 fn without_colours(log: &str) -> String {
     let mut parts = log.split("\u{1b}[");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -355,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_found_in_plain_coloured_and_json_logs_and_not_in_what_a_line_tells() {
+    fn an_error_is_found_in_plain_coloured_and_json_logs_but_not_in_the_text_of_a_message() {
         let coloured = "\u{1b}[2m2026-01-01T00:00:00Z\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m relay: broken";
         assert!(is_error(&without_colours(coloured)));
         assert!(is_error("2026-01-01T00:00:00Z ERROR store: broken"));

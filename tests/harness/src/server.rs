@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 server on loopback, for the parts of the harness that must also be able to misbehave: a handler may
-//! cut the connection instead of answering.
+//! A small HTTP/1.1 server on loopback, for the parts of the harness that must be able to fail: a handler can cut the
+//! connection instead of answering.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,10 +18,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// In place of an answer: what happens to the connection.
+/// How the connection ends if a handler does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Closed in order (FIN).
+    /// Closed cleanly (FIN).
     Close,
     /// Reset (RST).
     Reset,
@@ -35,15 +35,15 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-/// What a handler gives.
+/// The result of a handler.
 pub type Answer = Result<Response<Body>, Cut>;
 
 type BoxedAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A handler with its types erased; hyper wants one that can be moved.
+/// A handler with its types erased, so that it can be shared between connections.
 type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxedAnswer + Send + Sync>;
 
-/// A running server; dropping it closes its port and every connection.
+/// A running server. Dropping it closes its port and every connection.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -52,10 +52,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on 127.0.0.1; port 0 takes a free one.
+    /// Listens on 127.0.0.1; port 0 selects a free one.
     ///
     /// # Errors
-    /// Where the port cannot be had.
+    /// Returns an error if the port is not available.
     pub async fn start<H, F>(port: u16, handler: H) -> io::Result<Self>
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Server {
         Self::start_at((Ipv4Addr::LOCALHOST, port).into(), handler).await
     }
 
-    /// Listens on an address; port 0 takes a free one.
+    /// Listens on an address; port 0 selects a free one.
     ///
     /// # Errors
     /// Returns an error if the address or the port is not available.
@@ -81,13 +81,13 @@ impl Server {
         Ok(Self { address, connections, task })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections it has accepted.
+    /// The number of accepted connections.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
@@ -101,7 +101,7 @@ impl Drop for Server {
 }
 
 async fn accept(listener: TcpListener, handler: Handler, accepted: Arc<AtomicU64>) {
-    // The set ends its connections when this task is aborted.
+    // Dropping the set closes its connections when this task is aborted.
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
@@ -109,7 +109,7 @@ async fn accept(listener: TcpListener, handler: Handler, accepted: Arc<AtomicU64
                 accepted.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(serve(stream, Arc::clone(&handler)));
             }
-            // Out of file descriptors: others have to be closed first.
+            // Out of file descriptors: other connections have to close first.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
         while connections.try_join_next().is_some() {}
@@ -117,7 +117,7 @@ async fn accept(listener: TcpListener, handler: Handler, accepted: Arc<AtomicU64
 }
 
 async fn serve(stream: TcpStream, handler: Handler) {
-    // Without it an answer in two writes waits 40 ms for the other side's delayed acknowledgement.
+    // Without it, a response in two writes waits 40 ms for the delayed acknowledgement of the peer.
     if stream.set_nodelay(true).is_err() {
         return;
     }

@@ -1,8 +1,8 @@
-//! What has to be installed or built before something can be started. The package `prepare` does it, and says what it does
-//! and how long that takes; here each step is done once per process.
+//! Installs and builds whatever has to be there before a start. The package `prepare` does it, and reports each step
+//! and its duration; here each step runs once per process.
 //!
-//! What clones of the repository can share is kept in [`crate::place::cache`]. A lock keeps processes that prepare at the
-//! same time apart.
+//! Clones of the repository share files in [`crate::place::cache`]. A lock prevents processes from preparing at the
+//! same time.
 
 mod hash;
 mod node;
@@ -19,7 +19,8 @@ pub use python::schemathesis;
 
 use crate::error::{Doing as _, Error, Result};
 
-/// Held while something is prepared; other processes of the same user wait for it. Freed when dropped, also by death.
+/// Held while something is prepared; other processes of the same user wait for it. Released when it is dropped, or when
+/// the process ends.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] prepare::Lock);
 
@@ -27,25 +28,25 @@ impl Lock {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// If the cache folder cannot be written.
+    /// Returns an error if the cache folder cannot be written.
     pub fn take() -> Result<Self> {
         prepare::Lock::take().map(Self).map_err(Error::new)
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on: for programs that cannot be told to choose one themselves.
+/// Returns a free port of 127.0.0.1, for programs that cannot choose one themselves.
 ///
 /// # Errors
-/// Where there is none.
+/// Returns an error if no port is free.
 pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing(|| "cannot find a free port".to_owned())?;
     Ok(listener.local_addr().doing(|| "cannot find a free port".to_owned())?.port())
 }
 
-/// Runs `work`, which may take minutes, on a thread where it blocks nobody.
+/// Runs `work`, which may take minutes, on a thread that may block.
 ///
 /// # Errors
-/// Those of `work`.
+/// Returns the error of `work`, or an error if `work` panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

@@ -7,13 +7,13 @@ use prepare::{Result, cache, cargo, repository, run};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Compiles the edge as it is deployed, and gives the file.
+/// Compiles the edge as it is deployed, and returns the path of the result.
 ///
 /// # Errors
-/// If the target of Rust is missing, or the edge does not compile.
+/// Returns an error if Rust's target is missing and cannot be added, or if the edge does not compile.
 pub(crate) fn edge() -> Result<PathBuf> {
     add_target()?;
-    // Other clones of the repository have the same dependencies.
+    // Shared, because other clones of the repository have the same dependencies.
     let target = cache().join("worker-target");
     forget_other_clones(&target)?;
     // In this folder cargo reads `edge/.cargo/config.toml`.
@@ -25,8 +25,9 @@ pub(crate) fn edge() -> Result<PathBuf> {
     Ok(target.join(TARGET).join("release/edge.wasm"))
 }
 
-/// Cargo names a `cdylib` without a hash, and the packages of a workspace by their path within it. So what another clone
-/// has built of them lies where this clone's belongs, and a build that cargo believes to be fresh would take it.
+/// Removes the outputs of other clones. Cargo names a `cdylib` without a hash, and identifies the packages of a
+/// workspace by their path within it. So the outputs of another clone are at the paths of this clone's, and a build
+/// that cargo considers fresh would use them.
 fn forget_other_clones(target: &Path) -> Result<()> {
     let mut clean = in_target(target);
     clean.args(["clean", "--quiet", "--release", "--target", TARGET, "--package", "edge", "--package", "shared"]);

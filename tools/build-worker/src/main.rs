@@ -1,8 +1,9 @@
-//! Builds the Worker: compiles the edge to WebAssembly, makes its bindings to JavaScript, optimises the one and bundles the
-//! other. `edge/src/entry.js` imports the result, `edge/build/index.js`, which imports `index_bg.wasm`.
+//! Builds the Worker: compiles the edge to WebAssembly, generates its bindings to JavaScript, optimises the WebAssembly
+//! and bundles the JavaScript. `edge/src/entry.js` imports the result, `edge/build/index.js`, which imports
+//! `index_bg.wasm`.
 //!
-//! It calls wasm-bindgen as a library. So no tool has to be installed that cargo would compile apart from everything else,
-//! and cargo keeps the library at the version of the edge's own wasm-bindgen: it links no two versions of their common part.
+//! It calls wasm-bindgen as a library. So there is no separate tool to install, and cargo keeps the library at the
+//! version of the edge's own wasm-bindgen, because it cannot link two versions of the part that they share.
 
 mod compile;
 mod tools;
@@ -15,7 +16,8 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use tools::Tools;
 
-/// What the Worker uses of WebAssembly. Each is named: with `--all-features` wasm-opt would write what workerd cannot read.
+/// The WebAssembly features that the Worker uses. Each is named: with `--all-features`, wasm-opt would use features
+/// that workerd does not support.
 const FEATURES: [&str; 8] = [
     "--enable-simd",
     "--enable-mutable-globals",
@@ -46,7 +48,7 @@ fn build() -> Result<()> {
     }
     let tools = Tools::find()?;
     let compiled = compile::edge()?;
-    // What is unfinished is not where a Worker is looked for.
+    // An unfinished Worker is not in the folder of the finished one.
     let folder = worker::folder();
     let unfinished = folder.join("unfinished");
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", unfinished.display());
@@ -61,13 +63,13 @@ fn build() -> Result<()> {
     worker::set_current(&sources)
 }
 
-/// Makes `index.js` and `index_bg.wasm` of what the compiler has made.
+/// Generates `index.js` and `index_bg.wasm` from the output of the compiler.
 fn bind(compiled: &Path, folder: &Path) -> Result<()> {
     say("binding WebAssembly to JavaScript");
     let bound = || {
         let mut bindgen = Bindgen::new();
         bindgen.input_path(compiled).module(true)?.out_name("index").typescript(false);
-        // If WebAssembly traps, `entry.js` starts it again with `__wbg_reset_state`, in the same isolate.
+        // If WebAssembly traps, `entry.js` restarts it with `__wbg_reset_state`, in the same isolate.
         bindgen.reset_state_function(true).force_enable_abort_handler(true);
         bindgen.generate(folder)
     };
@@ -75,13 +77,13 @@ fn bind(compiled: &Path, folder: &Path) -> Result<()> {
     let file = folder.join("index.js");
     let failed = |error: std::io::Error| format!("cannot change {}: {error}", file.display());
     let script = std::fs::read_to_string(&file).map_err(failed)?;
-    // Workers import a compiled module without the keyword that is proposed for it.
+    // Workers import a compiled module without the proposed keyword `source`.
     std::fs::write(&file, script.replace("import source ", "import ")).map_err(failed)
 }
 
 fn optimise(tools: &Tools, folder: &Path) -> Result<()> {
     let mut command = Command::new(&tools.wasm_opt);
-    // The names of functions stay, for the stack of an error.
+    // Keeps the names of functions, for the stack traces of errors.
     command.args(["index_bg.wasm", "-o", "optimised.wasm", "-O3", "--debuginfo"]).args(FEATURES).current_dir(folder);
     run("optimising WebAssembly", &mut command, "see the errors below")
 }

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use prepare::{Result, repository};
 
-/// Where they are.
+/// Their paths.
 pub(crate) struct Tools {
     pub(crate) wasm_opt: PathBuf,
     pub(crate) esbuild: PathBuf,
 }
 
 impl Tools {
-    /// Finds them. They are not installed here: what calls this program, such as wrangler, may run from the same folder.
+    /// Finds the tools. It does not install them, because a program that calls this one, such as wrangler, may run from
+    /// the same folder.
     ///
     /// # Errors
-    /// If one is not installed.
+    /// Returns an error if one is not installed.
     pub(crate) fn find() -> Result<Self> {
         let packages = repository().join("node_modules");
         let installed = |path: &str| {

@@ -1,11 +1,11 @@
-//! What is kept between clones of the repository.
+//! The folder that clones of the repository share.
 
 use std::path::PathBuf;
 
-/// The folder for what clones of the repository share: what building the Worker needs, and a lock. `TIDEGATE_CACHE`, else
-/// `tidegate` in the cache folder of the user, else in the folder for temporary files.
+/// The folder for files that clones of the repository share, such as the target folder of the Worker, and a lock. It is
+/// `TIDEGATE_CACHE`, else `tidegate` in the user's cache folder, else a folder in the folder for temporary files.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "where a cache is")]
+#[expect(clippy::disallowed_methods, reason = "variables name the cache folder")]
 pub fn cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("TIDEGATE_CACHE")

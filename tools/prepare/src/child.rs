@@ -1,4 +1,4 @@
-//! Programs that take minutes, and end with this one.
+//! Programs that take minutes, and that end with this process.
 
 use std::io::{PipeReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, say};
 
-/// How many lines of what a program wrote are shown if it fails.
+/// How many lines of a program's output are shown if it fails.
 const SHOWN_LINES: usize = 40;
 
-/// Says `what` is done, runs the program that does it, and says how long it took. If it fails, the end of what it wrote is
-/// in the error. It does not outlive this process.
+/// Prints `what`, runs the program, and prints how long it took if that was more than five seconds. If the program
+/// fails, the error contains the end of its output. The program does not outlive this process.
 ///
 /// # Errors
-/// If the program cannot be started or fails, with `advice`.
+/// Returns an error with `advice` if the program cannot be started or fails.
 pub fn run(what: &str, command: &mut Command, advice: &str) -> Result<()> {
     say(what);
     let begun = Instant::now();
@@ -22,7 +22,7 @@ pub fn run(what: &str, command: &mut Command, advice: &str) -> Result<()> {
     let errors = output.try_clone().map_err(|error| format!("cannot make a pipe: {error}"))?;
     command.stdout(output).stderr(errors);
     let mut child = Watched::start(command, advice)?;
-    // The other ends that this process holds: while they are open, the pipe does not end.
+    // Closes the ends of the pipe that this process holds: while they are open, the pipe does not end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let written = read(reader);
     let status = child.wait()?;
@@ -38,10 +38,10 @@ pub fn run(what: &str, command: &mut Command, advice: &str) -> Result<()> {
     Err(format!("{} failed ({status}) while {what}; {advice}\n{end}", name(command)))
 }
 
-/// As [`run`], with the program's own output in the terminal.
+/// Like [`run`], with the program's own output in the terminal.
 ///
 /// # Errors
-/// As [`run`]; the program has said what is wrong.
+/// Same as [`run`], but the error does not contain the output, which the terminal already shows.
 pub fn run_shown(command: &mut Command, advice: &str) -> Result<()> {
     let status = Watched::start(command, advice)?.wait()?;
     if status.success() { Ok(()) } else { Err(format!("{} failed ({status}); {advice}", name(command))) }
@@ -49,7 +49,7 @@ pub fn run_shown(command: &mut Command, advice: &str) -> Result<()> {
 
 fn read(mut reader: PipeReader) -> String {
     let mut bytes = Vec::new();
-    // What cannot be read is only missing in an error.
+    // A failed read only shortens the output in an error.
     let _ = reader.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -59,7 +59,7 @@ fn name(command: &Command) -> String {
     program.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A program in a process group of its own, with a shell that ends the group if this process dies.
+/// A program in its own process group, with a shell that stops the group if this process dies.
 #[derive(Debug)]
 struct Watched {
     name: String,
@@ -68,7 +68,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Any line means that the group has ended; the end of the pipe without one, that this process is gone.
+    /// A line means that the group has ended. The end of the pipe without a line means that this process is gone.
     const WATCHDOG: &'static str = r#"read -r line || kill -s TERM -- "-$1""#;
 
     fn start(command: &mut Command, advice: &str) -> Result<Self> {
@@ -77,7 +77,8 @@ impl Watched {
         let mut child = child.map_err(|error| format!("cannot start {name}: {error}; {advice}"))?;
         let mut watchdog = Command::new("sh");
         watchdog.args(["-c", Self::WATCHDOG, "tidegate-watchdog", &child.id().to_string()]);
-        // Its own group: Ctrl-C in a terminal reaches the whole foreground group and must not end it first.
+        // Its own group, because Ctrl-C in a terminal reaches the whole foreground group and must not stop the watchdog
+        // first.
         watchdog.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         match watchdog.spawn() {
             Ok(watchdog) => Ok(Self { name, child, watchdog }),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_what_a_program_wrote_is_told_if_it_fails() {
+    fn the_error_of_a_failed_program_contains_the_end_of_its_output() {
         let error = run("testing", &mut shell("seq 100; echo wrong >&2; exit 3"), "look below").expect_err("fails");
         assert!(error.starts_with("sh failed (exit status: 3) while testing; look below\n"), "{error}");
         assert!(error.ends_with("\n99\n100\nwrong") && !error.contains("\n61\n"), "{error}");
@@ -127,7 +128,7 @@ mod tests {
     fn a_program_ends_with_the_process_that_waits_for_it() {
         let mut command = shell("exec sleep 600");
         let mut watched = Watched::start(&mut command, "").expect("starts");
-        // As the death of this process does.
+        // The death of this process has the same effect.
         drop(watched.watchdog.stdin.take());
         let status = watched.wait().expect("ends");
         assert!(!status.success(), "{status}");

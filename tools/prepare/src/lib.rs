@@ -1,8 +1,8 @@
-//! What has to be installed or built before `cargo dev`, the tests or a deployment can start, on a machine that has only
-//! Rust, Node ≥ 20.3 and a C compiler. Each step is skipped if its result is already there.
+//! Installs and builds what `cargo dev`, the tests or a deployment needs before it can start, on a machine that has
+//! only Rust, Node ≥ 20.3 and a C compiler. A step is skipped if its result already exists.
 //!
-//! This package has no dependencies. So cargo compiles it in a second, and its program, which is what `cargo dev` runs
-//! first, can say at once what the next minutes are for.
+//! This package has no dependencies. So cargo compiles it in a second, and its program, which `cargo dev` runs first,
+//! can say at once what happens in the next minutes.
 
 mod cache;
 mod child;
@@ -22,16 +22,16 @@ pub use child::{run, run_shown};
 pub use lock::Lock;
 pub use sources::fingerprint;
 
-/// What happened and what to do, for the user at the terminal.
+/// The error is a message for the user at the terminal: what happened and what to do.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// The variable that says to a program that everything has been prepared for it.
+/// The variable that tells a program that everything has been prepared for it.
 pub const PREPARED: &str = "TIDEGATE_PREPARED";
 
-/// Tells the user what is being done. Not captured by the test runner: a build of minutes must not look like a hang.
+/// Prints what is being done. The test runner does not capture it: a build of minutes must not look like a hang.
 pub fn say(what: &str) {
     let mut errors = std::io::stderr();
-    // Cargo leaves its progress in the last line of a terminal, and draws it again below this.
+    // Cargo leaves its progress in the last line of the terminal, and draws it again below this line.
     let clear = if errors.is_terminal() { "\r\x1b[K" } else { "" };
     let _ = writeln!(errors, "{clear}tidegate: {what}");
 }
@@ -43,9 +43,9 @@ pub fn repository() -> &'static Path {
     package.ancestors().nth(2).unwrap_or(package)
 }
 
-/// The cargo that runs this program, else the one in the path.
+/// A command for the cargo that runs this program, or else for the one in the path.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "which cargo there is")]
+#[expect(clippy::disallowed_methods, reason = "cargo passes its own path in CARGO")]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());

@@ -1,10 +1,11 @@
-//! One preparation at a time.
+//! A lock that allows one preparation at a time.
 
 use std::fs::{File, TryLockError};
 
 use crate::{Result, cache, say};
 
-/// Held while something is prepared; other processes of the same user wait for it. Freed when dropped, also by death.
+/// Held while something is prepared; other processes of the same user wait for it. Released when it is dropped, or when
+/// the process ends.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
 
@@ -12,7 +13,7 @@ impl Lock {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// If the cache folder cannot be written.
+    /// Returns an error if the cache folder cannot be written.
     pub fn take() -> Result<Self> {
         let folder = cache();
         let failed = |error: std::io::Error| {

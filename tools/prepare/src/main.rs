@@ -1,5 +1,5 @@
-//! `cargo dev`: builds and installs everything that a gateway on this machine needs, shows the progress, and then becomes the
-//! program `dev`, which starts the gateway.
+//! `cargo dev`: builds and installs everything that Tidegate needs on this machine, shows the progress, and then
+//! becomes the program `dev`, which starts Tidegate.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use prepare::options::{HELP, Options};
 use prepare::program::{self, Profile};
 use prepare::{PREPARED, Result, node, say, worker};
 
-/// What the gateway on this machine is made of, besides the Worker.
+/// The programs of Tidegate on this machine, in addition to the Worker.
 const PROGRAMS: [&str; 2] = ["tidegate", "dev"];
 
-/// Said before the first of several minutes.
+/// Printed before a preparation of several minutes.
 const PLAN: &str = "\
 preparing the first start, which takes about six minutes on two cores; later ones take seconds
     cargo compiles the relay, the Worker and what starts them; its progress follows
@@ -39,22 +39,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Installs and builds what is missing, and gives the program that starts everything.
+/// Installs and builds missing parts, and returns the path of the program that starts everything.
 fn prepare(options: &Options) -> Result<PathBuf> {
-    // What would fail after minutes fails now.
+    // These checks would otherwise fail after minutes.
     options.check_ports()?;
     node::check_node()?;
     if !PROGRAMS.iter().all(|name| program::path(name, Profile::Dev).is_file()) {
         say(PLAN);
     }
-    // npm waits for the network, while cargo needs the processors.
-    let packages = beside(node::packages);
-    // The Worker is compiled beside the relay, whose last, large crate uses one processor only.
+    // npm waits for the network while cargo needs the processors.
+    let packages = concurrently(node::packages);
+    // The Worker is compiled concurrently with the relay, whose last, large crate uses only one processor.
     let worker = if worker::is_current(&worker::sources()?) {
-        beside(move || finished(packages).map(drop))
+        concurrently(move || finished(packages).map(drop))
     } else {
         program::build_shown(&["build-worker"], Profile::Dev)?;
-        beside(move || {
+        concurrently(move || {
             finished(packages)?;
             worker::build_with(&program::path("build-worker", Profile::Dev))
         })
@@ -67,8 +67,8 @@ fn prepare(options: &Options) -> Result<PathBuf> {
     Ok(program::path("dev", Profile::Dev))
 }
 
-/// Does something at the same time. If it fails, the whole process ends: what else it runs ends with it.
-fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> JoinHandle<T> {
+/// Runs `work` on a thread. If it fails, the whole process ends, and the programs that it started end with it.
+fn concurrently<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> JoinHandle<T> {
     thread::spawn(move || {
         work().unwrap_or_else(|error| {
             say(&error);

@@ -5,13 +5,14 @@ use std::process::Command;
 
 use crate::{Lock, Result, repository, run};
 
-/// The oldest Node that wrangler 4.86 runs on.
+/// The oldest version of Node that wrangler 4.86 supports.
 const OLDEST: (u32, u32) = (20, 3);
 
-/// Installs what the repository's `package-lock.json` names, unless it is installed, and gives the folder `node_modules`.
+/// Installs the packages of the repository's `package-lock.json` unless they are installed, and returns the folder
+/// `node_modules`.
 ///
 /// # Errors
-/// Without a Node that is new enough, without npm, or if the packages cannot be fetched.
+/// Returns an error if Node is missing or too old, if npm is missing, or if the packages cannot be fetched.
 pub fn packages() -> Result<PathBuf> {
     let _lock = Lock::take()?;
     install(
@@ -21,15 +22,15 @@ pub fn packages() -> Result<PathBuf> {
     )
 }
 
-/// Installs what the folder's `package-lock.json` names, unless it is installed, and gives the folder `node_modules` in it.
-/// The caller holds the [`Lock`].
+/// Installs the packages of the folder's `package-lock.json` unless they are installed, and returns its folder
+/// `node_modules`. The caller holds the [`Lock`].
 ///
 /// # Errors
-/// As [`packages`].
+/// Same as [`packages`].
 pub fn install(folder: &Path, what: &str, options: &[&str]) -> Result<PathBuf> {
     check_node()?;
     let packages = folder.join("node_modules");
-    // npm removes the whole folder first, and with it this file: it is there only behind a complete installation.
+    // npm first removes the whole folder, and this file with it, so the file exists only after a complete installation.
     let stamp = packages.join(".tidegate-installed");
     let mut wanted = String::new();
     for name in ["package.json", "package-lock.json"] {
@@ -49,10 +50,10 @@ pub fn install(folder: &Path, what: &str, options: &[&str]) -> Result<PathBuf> {
     Ok(packages)
 }
 
-/// Checks that there is a Node that is new enough.
+/// Checks that Node is installed and new enough.
 ///
 /// # Errors
-/// If there is none.
+/// Returns an error if it is missing or too old.
 pub fn check_node() -> Result<()> {
     let advice = format!("install Node {}.{} or newer (nodejs.org), then start again", OLDEST.0, OLDEST.1);
     let Ok(output) = Command::new("node").arg("--version").output() else {

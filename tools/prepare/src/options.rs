@@ -6,16 +6,16 @@ use crate::Result;
 
 /// What `cargo dev -- --help` shows.
 pub const HELP: &str = "\
-cargo dev: the whole gateway on this machine, until Ctrl-C
+cargo dev: all of Tidegate on this machine, until Ctrl-C
 
 usage: cargo dev [-- OPTIONS]
 
   --no-demo          start everything, create and send nothing
-  --relay-port PORT  where the relay listens (8400)
-  --edge-port PORT   where the edge listens (8787)
+  --relay-port PORT  the port of the relay (8400)
+  --edge-port PORT   the port of the edge (8787)
   --help             this text";
 
-/// What the user asked for.
+/// The parsed command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     pub no_demo: bool,
@@ -31,10 +31,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// If one is not known.
+    /// Returns an error if one is unknown or has no valid value.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.into_iter();
@@ -54,10 +54,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the two ports can be had.
+    /// Checks that both ports are free.
     ///
     /// # Errors
-    /// Which one cannot, and what to do.
+    /// Returns an error that names the one that is not free, and says what to do.
     pub fn check_ports(&self) -> Result<()> {
         check_port(self.relay_port, "relay", "--relay-port")?;
         check_port(self.edge_port, "edge", "--edge-port")
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_and_unknown_ones_refused() {
+    fn options_are_parsed_and_unknown_ones_are_refused() {
         let options = parse("--no-demo --relay-port 9000 --edge-port 9001").expect("reads");
         assert_eq!(options, Options { no_demo: true, relay_port: 9_000, edge_port: 9_001, help: false });
         assert_eq!(parse("").expect("reads"), Options::default());
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_told_with_what_to_do() {
+    fn the_error_for_a_port_in_use_says_what_to_do() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let edge_port = taken.local_addr().expect("bound").port();
         let options = Options { relay_port: free_port(), edge_port, ..Options::default() };

@@ -13,14 +13,14 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// The one that this program was built in.
+    /// The profile of this program.
     #[must_use]
     pub fn current() -> Self {
         if cfg!(debug_assertions) { Self::Dev } else { Self::Release }
     }
 }
 
-/// Cargo's target directory, wherever it has been put: where this program was built.
+/// Cargo's target directory, which may have been moved: the directory in which this program was built.
 #[must_use]
 pub fn target() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
@@ -28,24 +28,24 @@ pub fn target() -> PathBuf {
     program.ancestors().find(is_target).map_or_else(|| repository().join("target"), Into::into)
 }
 
-/// Builds a program of the workspace and gives its path. If it is built already, that takes a second.
+/// Builds a program of the workspace and returns its path. If it is built already, this takes a second.
 ///
 /// # Errors
-/// If it does not compile.
+/// Returns an error if it does not compile.
 pub fn build(what: &str, program: &str, profile: Profile) -> Result<PathBuf> {
     run(what, &mut command(&[program], profile), "see the errors below")?;
     Ok(path(program, profile))
 }
 
-/// Builds programs of the workspace with cargo's own progress in the terminal.
+/// Builds programs of the workspace and shows cargo's own progress in the terminal.
 ///
 /// # Errors
-/// As [`build`].
+/// Same as [`build`].
 pub fn build_shown(programs: &[&str], profile: Profile) -> Result<()> {
     run_shown(&mut command(programs, profile), "see the errors above")
 }
 
-/// Where cargo puts a program of the workspace.
+/// The path at which cargo puts a program of the workspace.
 #[must_use]
 pub fn path(program: &str, profile: Profile) -> PathBuf {
     let folder = match profile {
@@ -57,7 +57,7 @@ pub fn path(program: &str, profile: Profile) -> PathBuf {
 
 fn command(programs: &[&str], profile: Profile) -> Command {
     let mut command = cargo();
-    // Over the whole workspace, so that dependencies have the features that `cargo test --workspace` compiles them with.
+    // For the whole workspace, so that dependencies have the same features as with `cargo test --workspace`.
     command.args(["build", "--workspace"]).env("CARGO_TARGET_DIR", target());
     for program in programs {
         command.args(["--bin", program]);

@@ -1,15 +1,15 @@
-//! Whether something has changed since it was built.
+//! Fingerprints of sources, to detect changes since a build.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// A number, in hexadecimal, that changes with the name or the content of any of the files, and of any file below the
-/// folders. Hidden files, and folders that hold only what was built (`build`, `target`, `node_modules`), do not count.
+/// Returns a hash, in hexadecimal, of the names and contents of the files, and of all files below the folders. Hidden
+/// files, and folders with build output (`build`, `target`, `node_modules`), are ignored.
 ///
 /// # Errors
-/// If something cannot be read.
+/// Returns an error if a file or folder cannot be read.
 pub fn fingerprint(paths: &[PathBuf]) -> Result<String> {
     let mut files = Vec::new();
     for path in paths {
@@ -55,10 +55,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tidegate-fingerprint-{}", std::process::id()));
         let write = |name: &str, text: &str| {
             let file = folder.join(name);
-            std::fs::create_dir_all(file.parent().expect("has one")).expect("made");
-            std::fs::write(file, text).expect("written");
+            std::fs::create_dir_all(file.parent().expect("has a parent")).expect("is created");
+            std::fs::write(file, text).expect("is written");
         };
-        let print = || fingerprint(std::slice::from_ref(&folder)).expect("read");
+        let print = || fingerprint(std::slice::from_ref(&folder)).expect("is read");
         write("src/a.rs", "one");
         let first = print();
         write("build/index.js", "built");
@@ -68,7 +68,7 @@ mod tests {
         let second = print();
         write("src/b.rs", "");
         let third = print();
-        std::fs::remove_dir_all(&folder).expect("removed");
+        std::fs::remove_dir_all(&folder).expect("is removed");
         assert!(first != second && second != third, "{first} {second} {third}");
     }
 }

@@ -11,11 +11,11 @@ pub fn folder() -> PathBuf {
     repository().join("edge/build")
 }
 
-/// The folder with the built Worker, which is built first if its sources have changed. `profile` is that of the program
-/// that builds it; the Worker itself is always the one that is deployed.
+/// Returns the folder with the built Worker, which is built first if its sources have changed. `profile` is the profile
+/// of the program that builds it; the Worker itself is always built as it is deployed.
 ///
 /// # Errors
-/// If a tool is missing or the Worker does not compile.
+/// Returns an error if a tool is missing or the Worker does not compile.
 pub fn built(profile: program::Profile) -> Result<PathBuf> {
     if !is_current(&sources()?) {
         build_with(&program::build("building the program that builds the Worker", "build-worker", profile)?)?;
@@ -23,10 +23,10 @@ pub fn built(profile: program::Profile) -> Result<PathBuf> {
     Ok(folder())
 }
 
-/// Builds the Worker with the program `build-worker`, which is at `builder`.
+/// Builds the Worker with the program `build-worker` at the path `builder`.
 ///
 /// # Errors
-/// As [`built`].
+/// Same as [`built`].
 pub fn build_with(builder: &Path) -> Result<()> {
     let mut command = Command::new(builder);
     // The cargo that runs this program.
@@ -34,27 +34,27 @@ pub fn build_with(builder: &Path) -> Result<()> {
     run("building the Worker (about a minute the first time)", &mut command, "see the errors below")
 }
 
-/// What the Worker is built of, as a fingerprint.
+/// Returns the fingerprint of the Worker's sources.
 ///
 /// # Errors
-/// If something cannot be read.
+/// Returns an error if a file or folder cannot be read.
 pub fn sources() -> Result<String> {
     let repository = repository();
     let of = ["edge", "shared", "tools", "Cargo.lock", "Cargo.toml", "package-lock.json"];
     fingerprint(&of.map(|name| repository.join(name)))
 }
 
-/// Whether the built Worker is made of these sources.
+/// Whether the built Worker was built from these sources.
 #[must_use]
 pub fn is_current(sources: &str) -> bool {
     let stamped = std::fs::read_to_string(stamp()).is_ok_and(|of| of == sources);
     stamped && ["index.js", "index_bg.wasm"].iter().all(|name| folder().join(name).is_file())
 }
 
-/// Notes what the built Worker is made of.
+/// Stores the fingerprint of the built Worker's sources.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn set_current(sources: &str) -> Result<()> {
     std::fs::write(stamp(), sources).map_err(|error| format!("cannot write {}: {error}", stamp().display()))
 }

@@ -1,10 +1,10 @@
-//! `cargo dev` before it builds anything.
+//! Tests of `cargo dev` before it builds anything.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output};
 
 fn start(arguments: &[&str]) -> Output {
-    // With nothing in the path: whatever it would build, install or ask for fails.
+    // With an empty path, so that every attempt to build, install or run anything fails.
     let mut command = Command::new(env!("CARGO_BIN_EXE_start"));
     command.args(arguments).env_clear().env("PATH", "/none").output().expect("runs")
 }
@@ -17,13 +17,13 @@ fn the_help_is_shown_without_building_anything() {
 }
 
 #[test]
-fn what_would_fail_after_minutes_fails_at_once_and_says_what_to_do() {
+fn predictable_failures_are_reported_at_once_with_what_to_do() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let port = taken.local_addr().expect("bound").port().to_string();
     let free =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds").local_addr().expect("bound").port().to_string();
     let ports = ["--relay-port", &free, "--edge-port", &free];
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&["--demo"][..], "unknown option --demo"),
         (
             &["--relay-port", &free, "--edge-port", &port],
@@ -33,6 +33,6 @@ fn what_would_fail_after_minutes_fails_at_once_and_says_what_to_do() {
     ] {
         let output = start(arguments);
         assert!(!output.status.success(), "{arguments:?}: {output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{arguments:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(expected), "{arguments:?}: {output:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The workspace's Cargo.toml says of every package how it is compiled.
+//! The workspace's Cargo.toml configures how each package is compiled.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What this machine can do at most of the two things a relay is made of: requests by reqwest, and rows in PostgreSQL.
+//! The maximum of this machine for the two parts of a relay's work: requests by reqwest, and rows in PostgreSQL.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const ROWS: usize = 200;
 /// Measures both.
 ///
 /// # Errors
-/// Where something does not start.
+/// Returns an error if a part does not start.
 pub async fn run(options: Options) -> Result<Report> {
     let time = options.time(10, 2);
     let mut report = Report::new("Ceilings of this machine");

@@ -1,4 +1,4 @@
-//! The database misbehaves under load: a third of the time before it does, a third while it does, a third after.
+//! The database fails under load, in the middle third of the time.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,19 @@ use crate::stack::Stack;
 /// Events per second.
 const RATE: f64 = 500.0;
 
-/// How often what is done again and again is done.
+/// The interval between repeated faults.
 const STEP: Duration = Duration::from_millis(500);
 
 const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
                              where datname = current_database() and application_name = 'tidegate-relay'";
 
-/// A transaction that has written and is left idle.
+/// A transaction that has written and stays idle.
 const IDLE: &[&str] = &["begin", "update customers set name = name", "select count(*) from pending_deliveries"];
 
 /// A reader that keeps its snapshot.
 const READER: &[&str] = &["begin isolation level repeatable read", "select count(*) from pending_deliveries"];
 
-/// What goes wrong.
+/// A fault of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Restart,
@@ -36,7 +36,7 @@ enum Fault {
     NoFreeConnection,
     IdleTransaction,
     LongReaders,
-    /// Both at once.
+    /// The two faults above at once.
     OldSnapshots,
 }
 
@@ -56,10 +56,10 @@ impl Fault {
     }
 }
 
-/// Measures what is over soon, each on a stack of its own.
+/// Measures the short faults, each on a stack of its own.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let rate = options.rate.unwrap_or(RATE);
     let third = options.time(90, 9) / 3;
@@ -68,14 +68,14 @@ pub async fn run(options: Options) -> Result<Report> {
     for fault in Fault::SHORT {
         measure(fault, rate, [third; 3], &mut report).await?;
     }
-    report.note("deliveries per second; after the fault what has piled up comes in addition");
+    report.note("deliveries per second; after the fault they include the backlog");
     Ok(report)
 }
 
-/// Measures what grows worse with time: while a snapshot is kept no dead row can be removed.
+/// Measures the fault that grows with time: while a snapshot is kept, no dead row can be removed.
 ///
 /// # Errors
-/// As [`run`].
+/// Same as [`run`].
 pub async fn run_snapshots(options: Options) -> Result<Report> {
     let rate = options.rate.unwrap_or(RATE);
     let long = options.time(600, 9);
@@ -106,11 +106,11 @@ async fn measure(fault: Fault, rate: f64, times: [Duration; 3], report: &mut Rep
     report.figure(Figure::new(format!("{name}: after"), phases[2], "/s").must(Limit::AtLeast(0.9 * rate)));
     let lost = count(schedule.pushed().saturating_sub(sink.different()));
     report.figure(Figure::new(format!("{name}: lost"), lost, "").must(Limit::AtMost(0.0)));
-    report.figure(Figure::new(format!("{name}: duplicates"), count(sink.count() - sink.different()), ""));
+    report.figure(Figure::new(format!("{name}: repeated"), count(sink.count() - sink.different()), ""));
     Ok(())
 }
 
-/// Goes on with the load for `time` while the fault lasts.
+/// Continues the load for `time` while the fault lasts.
 async fn disturb(
     fault: Fault,
     stack: &mut Stack,
@@ -153,7 +153,7 @@ async fn disturb(
     Ok(())
 }
 
-/// Goes on with the load for `time` while sessions that have begun a transaction do nothing.
+/// Continues the load for `time` while sessions with an open transaction do nothing.
 async fn leave_open(
     sessions: &[&[&'static str]],
     stack: &Stack,

@@ -1,4 +1,4 @@
-//! A relay that starts when thousands of destinations are behind.
+//! The start of a relay while thousands of destinations have overdue deliveries.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use crate::run::{PATIENCE, count};
 use crate::sink::Sink;
 use crate::stack::Stack;
 
-/// Deliveries that wait for each destination.
+/// The number of waiting deliveries of each destination.
 const EACH: usize = 300;
 
-/// The memory that the relay may use, in bytes; the system ends it if it needs more.
+/// The memory limit of the relay, in bytes. The system kills a relay that exceeds it.
 const LIMIT: u64 = 400_000_000;
 
 const MB: f64 = 1_000_000.0;
 
-/// Measures it.
+/// Measures the time to the first delivery and to all destinations, and memory.
 ///
 /// # Errors
-/// Returns an error if something does not start or a destination gets nothing.
+/// Returns an error if a part does not start, or if a destination gets nothing.
 pub async fn run(options: Options) -> Result<Report> {
     let (destinations, each) = (options.pick(3_000, 300), options.pick(EACH, 30));
     let mut stack = Stack::start(1).await?;
@@ -42,7 +42,7 @@ pub async fn run(options: Options) -> Result<Report> {
     stack.gateway.crowd(&source, destinations, &sink.url()).await;
     stack.gateway.backlog(&source, each).await;
 
-    // From here on it listens, with the tables migrated; the shards of the one before it are free.
+    // When the start returns, the relay listens and the tables are migrated. The shards of the stopped relay are free.
     if let Err(problem) = MemoryLimit::new(LIMIT) {
         say(&format!("crowd: the relay's memory is measured but not limited: {problem}"));
         stack.gateway.relay.start_again().await?;

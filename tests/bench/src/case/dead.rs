@@ -1,4 +1,4 @@
-//! A healthy destination beside a dead one for which a million deliveries wait.
+//! A healthy destination next to a dead one for which a million deliveries wait.
 
 use harness::error::{Error, Result};
 use harness::{tools, wait};
@@ -10,10 +10,10 @@ use crate::pairs::{Side, compare};
 use crate::run::PATIENCE;
 use crate::stack::Stack;
 
-/// Measures it.
+/// Measures the deliveries to the healthy destination with and without the dead one.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let rows = options.rows.unwrap_or(options.pick(1_000_000, 20_000));
     let (without, with) = (Side::start("healthy").await?, Side::start("healthy").await?);
@@ -26,7 +26,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let pairs = compare(&without, &with, &["dead"], options.pick(5, 1), options.time(20, 3)).await?;
 
     let mut report = Report::new(format!("One dead destination with {rows} pending"));
-    pairs.report(&mut report, "deliveries to the healthy one without it", "deliveries to the healthy one beside it");
+    pairs.report(&mut report, "deliveries to the healthy one without it", "deliveries to the healthy one next to it");
     let mut connection = stack.connect().await?;
     let tried: i64 = sqlx::query_scalar(
         "select count(*) from attempts where destination_id = (select id from destinations where name = 'dead')",
@@ -38,7 +38,7 @@ pub async fn run(options: Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Makes rows that wait, all of the one event that has been pushed.
+/// Inserts waiting deliveries, all of the one event that has been pushed.
 async fn fill(stack: &Stack, rows: u64) -> Result<()> {
     let made = wait::try_until("the first delivery to the dead destination", PATIENCE, async || {
         let made = stack

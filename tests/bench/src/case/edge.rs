@@ -1,8 +1,8 @@
-//! The edge in bare workerd beside a hand-written JavaScript Worker that does the same work: no wrangler, no miniflare,
-//! both bound straight to the local queue.
+//! The edge in bare workerd, compared with a hand-written JavaScript Worker that does the same work. Both are bound
+//! directly to the local queue, without wrangler and miniflare.
 //!
-//! The two are measured in turn, several times, and the ratio of each pair counts: the machine is the same for both
-//! halves of a pair, whatever else it does.
+//! The two are measured in turn, several times, and the result is the ratio of each pair: other load on the machine
+//! affects both halves of a pair alike.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -22,7 +22,7 @@ use crate::options::Options;
 
 const CONNECTIONS: usize = 32;
 
-/// Both compilers, of JavaScript and of wasm, need some seconds of work before they are at their best.
+/// The compilers of JavaScript and of wasm need a few seconds of work before the code is fully optimised.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 /// A source of a provider, and a body for it.
@@ -30,7 +30,7 @@ struct Webhook {
     name: &'static str,
     provider: fn() -> Provider,
     body_bytes: usize,
-    /// What the ratio must reach and aims at, where that has been said.
+    /// The required ratio and the aim, if there are any.
     expected: Option<(f64, f64)>,
 }
 
@@ -46,12 +46,13 @@ const WEBHOOKS: &[Webhook] = &[
     Webhook { name: "ECDSA P-256, 1 KB", provider: Provider::sendgrid, body_bytes: 1_000, expected: None },
 ];
 
-/// Measures them all.
+/// Measures all webhooks.
 ///
 /// # Errors
-/// Where something cannot be started, or a request is refused: then the two do not do the same work.
+/// Returns an error if a part cannot be started, or if a request is refused, because then the two do not do the same
+/// work.
 pub async fn run(options: Options) -> Result<Report> {
-    let mut report = Report::new("Edge beside a hand-written JavaScript Worker: bare workerd, 32 connections");
+    let mut report = Report::new("Edge compared with a hand-written JavaScript Worker: bare workerd, 32 connections");
     for Webhook { name, provider, body_bytes, expected } in WEBHOOKS {
         let plan = Plan { body_bytes: *body_bytes, pairs: options.pick(5, 2), time: options.time(4, 2) };
         let pairs = measure(&provider(), plan).await?;
@@ -76,12 +77,12 @@ pub async fn run(options: Options) -> Result<Report> {
     Ok(report)
 }
 
-/// How it is measured.
+/// The parameters of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub body_bytes: usize,
     pub pairs: usize,
-    /// Of each half of a pair.
+    /// The time of each half of a pair.
     pub time: Duration,
 }
 
@@ -89,7 +90,8 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub struct Half {
     pub load: Load,
-    /// Of workerd alone, in microseconds of one core per request. What else the machine does changes it little.
+    /// The processor time of workerd alone, in microseconds of one core per request. Other load on the machine changes
+    /// it little.
     pub processor_us: Option<f64>,
 }
 
@@ -101,13 +103,13 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The edge's requests per second over those of the JavaScript Worker.
+    /// The edge's requests per second divided by those of the JavaScript Worker.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         self.rust.load.per_second() / self.javascript.load.per_second()
     }
 
-    /// The JavaScript Worker's processor time per request over that of the edge: above 1 the edge is cheaper.
+    /// The JavaScript Worker's processor time per request divided by that of the edge: above 1 the edge is cheaper.
     #[must_use]
     pub fn processor_ratio(&self) -> Option<f64> {
         Some(self.javascript.processor_us? / self.rust.processor_us?)
@@ -117,7 +119,7 @@ impl Pair {
 /// Measures both with one provider and one body, in turn.
 ///
 /// # Errors
-/// As [`run`].
+/// Same as [`run`].
 pub async fn measure(provider: &Provider, plan: Plan) -> Result<Vec<Pair>> {
     let queue = LocalQueue::start(0, Queue::recipe()).await.doing(|| "cannot start the local queue".to_owned())?;
     let edge = Edge::start_bare(&queue, EdgeSettings::default()).await?;
@@ -159,7 +161,7 @@ fn body(bytes: usize) -> Vec<u8> {
     format!(r#"{{"ref":"refs/heads/main","filler":"{}"}}"#, "x".repeat(filler)).into_bytes()
 }
 
-/// Takes everything out, so that what has been measured does not fill the memory.
+/// Empties the queue, so that the messages of a measurement do not fill the memory.
 fn empty(queue: &LocalQueue) {
     loop {
         let pulled = queue.pull(100);

@@ -1,4 +1,4 @@
-//! One event to one and to ten destinations.
+//! Fan-out of an event to one and to ten destinations.
 
 use harness::error::Result;
 use harness::receiver::Behaviour;
@@ -11,10 +11,10 @@ use crate::run::saturate;
 use crate::sink::Sink;
 use crate::stack::Stack;
 
-/// Measures it.
+/// Measures the deliveries with each.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let mut report = Report::new("Fan-out");
     for width in [1, 10] {

@@ -1,4 +1,4 @@
-//! Healthy destinations beside one that never answers and is sent to at the same rate.
+//! Healthy destinations next to one that never answers and gets the same rate.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::run::{at_rate, quantile_ms, saturate};
 use crate::sink::Sink;
 use crate::stack::Stack;
 
-/// Destinations; the last of them hangs in the second half.
+/// The number of destinations. The last one hangs in the second half.
 const DESTINATIONS: usize = 4;
 
-/// Measures it.
+/// Measures the latency of the healthy destinations in both halves.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let stack = Stack::start(1).await?;
     let lines = stack.lines(DESTINATIONS).await?;
@@ -29,7 +29,7 @@ pub async fn run(options: Options) -> Result<Report> {
     saturate(&stack, &sources, &sinks, &[], WARM_UP).await?;
     let rate = match options.rate {
         Some(rate) => rate,
-        // Half of the maximum, as for the latency of a relay that has nothing to fear.
+        // Half of the maximum, as in the case `steady`.
         None => saturate(&stack, &sources, &sinks, &[], options.time(10, 2)).await?.per_second() / 2.0,
     };
     let healthy = &sinks[..DESTINATIONS - 1];

@@ -1,4 +1,4 @@
-//! The same load with and without millions of deliveries in history.
+//! The same load with and without millions of settled deliveries in history.
 
 use harness::error::Result;
 
@@ -7,19 +7,19 @@ use crate::options::Options;
 use crate::pairs::{Side, compare};
 use crate::stack::Stack;
 
-/// Days over which history is spread, today's among them.
+/// The number of days of history, including today.
 const DAYS: u64 = 10;
 
-/// Days of which dedupe keys are kept: today and the default window of three.
+/// The number of days with dedupe keys: today and the default of three days before it.
 const KEY_DAYS: u64 = 4;
 
-/// Rows of one statement.
+/// The number of rows per statement.
 const CHUNK: u64 = 250_000;
 
-/// Measures it.
+/// Measures the deliveries with and without history.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let rows = options.rows.unwrap_or(options.pick(10_000_000, 50_000));
     let (without, with) = (Side::start("history").await?, Side::start("history").await?);
@@ -37,13 +37,13 @@ pub async fn run(options: Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Makes a day's history, `ago` days ago.
+/// Inserts the history of the day `ago` days ago.
 async fn fill(stack: &Stack, ago: u64, rows: u64) -> Result<()> {
     let day = format!("(current_date - {ago})");
     stack.execute(format!("select create_day({day})")).await?;
     for from in (0..rows).step_by(usize::try_from(CHUNK).unwrap_or(usize::MAX)) {
         let until = (from + CHUNK).min(rows);
-        // One id for the event, its delivery and its attempt: each has a table of its own.
+        // The event, its delivery and its attempt share one id: each is in its own table.
         stack
             .execute(format!(
                 "with day as (

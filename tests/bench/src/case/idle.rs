@@ -1,4 +1,4 @@
-//! What a relay costs that has nothing to do.
+//! The cost of an idle relay.
 
 use std::time::{Duration, Instant};
 
@@ -11,21 +11,21 @@ use crate::options::Options;
 use crate::run::{count, saturate};
 use crate::stack::Stack;
 
-/// How long it is left alone before it is looked at: the empty queue is asked ever more rarely, and PostgreSQL counts a
-/// connection's statements up to a second late.
+/// How long the relay is idle before the measurement: it pulls the empty queue at growing intervals, and PostgreSQL
+/// publishes the statements of a connection up to a second late.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Measures it.
+/// Measures memory, processor time and queries.
 ///
 /// # Errors
-/// Where something does not start, or the system does not tell what a process uses.
+/// Returns an error if a part does not start, or if the system does not report the resources of a process.
 pub async fn run(options: Options) -> Result<Report> {
     let stack = Stack::start(1).await?;
     let (source, sink) = stack.line("idle").await?;
-    // It has worked before: what it holds on to counts.
+    // It has worked before, so memory that it keeps is counted.
     saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
     tokio::time::sleep(options.pick(CALM, Duration::from_secs(3))).await;
-    // Transactions of the relays alone; every statement that stands by itself is one.
+    // The transactions of the relays alone; a statement outside of a transaction block counts as one.
     let mut watch = sqlx_connection(&stack).await?;
     let mut transactions = async || -> Result<i64> {
         sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = $1")
@@ -50,7 +50,7 @@ pub async fn run(options: Options) -> Result<Report> {
     Ok(report)
 }
 
-/// To another database of the server: what is counted must not count itself.
+/// Connects to another database of the server, so that the measurement does not count its own queries.
 async fn sqlx_connection(stack: &Stack) -> Result<sqlx::postgres::PgConnection> {
     use sqlx::Connection as _;
     let connection = sqlx::postgres::PgConnection::connect(&stack.server.url("postgres")).await;

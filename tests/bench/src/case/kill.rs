@@ -1,4 +1,4 @@
-//! kill -9 at random moments under load: nothing is lost, what is repeated is counted.
+//! kill -9 at random moments under load: no event is lost, and repeated deliveries are counted.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::run::{PATIENCE, Schedule, count};
 use crate::sink::Sink;
 use crate::stack::Stack;
 
-/// Relays, so that work goes on while the shards of a killed one wait for its lease to end.
+/// The number of relays. With two, one keeps working while the shards of the killed one wait for its lease to expire.
 const RELAYS: usize = 2;
 const DESTINATIONS: usize = 8;
 
 /// Events per second.
 const RATE: f64 = 400.0;
 
-/// A relay lives at most this long before the next kill.
+/// The longest time before the next kill.
 const LONGEST: Duration = Duration::from_secs(6);
 
-/// Measures it.
+/// Measures lost and repeated events.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let kills = options.kills.unwrap_or(options.pick(100, 3));
     let mut stack = Stack::start(RELAYS).await?;
@@ -45,7 +45,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let different: u64 = lines.iter().map(|(_, sink)| sink.different()).sum();
     let requests: u64 = lines.iter().map(|(_, sink): &(Source, Sink)| sink.count()).sum();
     report.figure(Figure::new("lost", count(schedule.pushed().saturating_sub(different)), "").must(Limit::AtMost(0.0)));
-    report.figure(Figure::new("duplicates", count(requests - different), ""));
+    report.figure(Figure::new("repeated", count(requests - different), ""));
     report.figure(Figure::new("events", count(schedule.pushed()), ""));
     Ok(report)
 }

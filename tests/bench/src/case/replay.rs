@@ -1,4 +1,4 @@
-//! Replays of ten thousand and of a hundred thousand events, uncapped.
+//! Replays of ten thousand and of a hundred thousand events, without a rate limit.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::run::count;
 use crate::sink::now_us;
 use crate::stack::Stack;
 
-/// How long the first deliveries, or a replay, may take.
+/// The timeout of the first deliveries, and of a replay.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Measures it.
+/// Measures the time of each replay.
 ///
 /// # Errors
-/// Where something does not start or is not delivered in time.
+/// Returns an error if a part does not start, or if the deliveries are not completed in time.
 pub async fn run(options: Options) -> Result<Report> {
     let mut report = Report::new("Replay, uncapped");
     for events in options.pick(vec![10_000, 100_000], vec![1_000]) {

@@ -1,5 +1,5 @@
-//! One, two and four relays on one database and one queue: what they deliver, and whether limits hold while each of them is
-//! restarted.
+//! One, two and four relays on one database and one queue: their throughput, and whether limits hold while each relay
+//! is restarted.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::run::{PATIENCE, saturate};
 use crate::sink::Sink;
 use crate::stack::Stack;
 
-/// Destinations, so that every replica owns some.
+/// The number of destinations: enough that every replica owns some.
 const DESTINATIONS: usize = 16;
 
-/// How long the replicas may take to share the shards again.
+/// The maximum time until the replicas share the shards again.
 const SHARED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Measures it.
+/// Measures both for each number of relays.
 ///
 /// # Errors
-/// Returns an error if something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let mut report = Report::new(format!("Replicas: {DESTINATIONS} destinations, one PostgreSQL, one queue"));
     for replicas in [1, 2, 4] {
@@ -41,13 +41,13 @@ pub async fn run(options: Options) -> Result<Report> {
         limits.figures(&mut report, &format!(", {replicas} restarted in turn"));
     }
     report.note(
-        "the replicas share the cores of this machine with everything else: the figures tell what coordination costs, not how \
-         several machines would do",
+        "the replicas share the cores of this machine with everything else: the figures show the cost of coordination, not how \
+         several machines would perform",
     );
     Ok(report)
 }
 
-/// Restarts one relay after the other, while destinations with limits get something.
+/// Restarts one relay after the other while destinations with limits receive deliveries.
 async fn restart_each(stack: &mut Stack, replicas: usize, time: Duration) -> Result<Limits> {
     let mut limits = Limits::make(stack).await?;
     for index in 0..replicas {

@@ -1,5 +1,5 @@
-//! Three relays under load, one of them killed with -9 every 20 seconds: nothing is lost, and no limit is exceeded, by
-//! the records of the destinations.
+//! Three relays under load, one of them killed with -9 every 20 seconds: no event is lost, and no limit is exceeded
+//! according to the records of the destinations.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use crate::stack::Stack;
 
 const RELAYS: usize = 3;
 const KILL_INTERVAL: Duration = Duration::from_secs(20);
-/// How long a killed relay stays away.
+/// The time until a killed relay is restarted.
 const AWAY: Duration = Duration::from_secs(5);
-/// Events per second to each of the free destinations.
+/// Events per second to each destination without limits.
 const RATE: f64 = 75.0;
 
-/// Measures it.
+/// Measures lost and repeated events, and the limits.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let time = options.time(300, 45);
     let mut stack = Stack::start(RELAYS).await?;
@@ -52,7 +52,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let pushed = to_free.pushed() + limits.pushed();
     let (different, requests): (u64, u64) = (sinks().map(Sink::different).sum(), sinks().map(Sink::count).sum());
     report.figure(Figure::new("lost", count(pushed.saturating_sub(different)), "").must(Limit::AtMost(0.0)));
-    report.figure(Figure::new("duplicates", count(requests - different), ""));
+    report.figure(Figure::new("repeated", count(requests - different), ""));
     report.figure(Figure::new("events", count(pushed), ""));
     limits.figures(&mut report, "");
     Ok(report)

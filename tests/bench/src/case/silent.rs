@@ -1,5 +1,5 @@
-//! The database falls silent under load: its connections stay open and are not answered any more, and new ones work, as
-//! to a standby that has taken over the address.
+//! The database falls silent under load: open connections get no responses any more, and new ones work, as to a standby
+//! that has taken over the address.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,17 @@ use crate::stack::Stack;
 /// Events per second.
 const RATE: f64 = 500.0;
 
-/// How long the relay may take to leave a database that is silent.
+/// The maximum time until the relay abandons its silent connections.
 const LEFT_WITHIN_S: f64 = 30.0;
 
-/// How often it is looked whether the relay goes on.
+/// The interval at which the deliveries are checked.
 const STEP: Duration = Duration::from_millis(20);
 
-/// Measures it. Each body is read from the database when it is sent, so that attempts are hit as well.
+/// Measures the time until deliveries continue. Each body is read from the database when it is sent, so that attempts
+/// are affected as well.
 ///
 /// # Errors
-/// Returns an error if something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let rate = options.rate.unwrap_or(RATE);
     let time = options.time(20, 3);

@@ -1,4 +1,4 @@
-//! Latency at half of the maximum, which is measured first.
+//! Latency at half of the maximum rate, which is measured first.
 
 use harness::error::{Doing as _, Result};
 
@@ -8,18 +8,18 @@ use crate::options::Options;
 use crate::run::{at_rate, quantile_ms, saturate};
 use crate::stack::Stack;
 
-/// From the transaction that stored an event, which made its delivery due, to the first attempt. What is sent at once
-/// can begin before the transaction's commit has been seen by its own clock: that counts as 0.
+/// The latency from the transaction that stored an event, which made its delivery due, to the first attempt. The former
+/// is a time of the database's clock, the latter one of the relay's clock: a negative difference counts as 0.
 const DUE_TO_SENT: &str = "
     select percentile_disc(array[0.5, 0.99, 0.999]) within group (order by greatest(0,
                extract(epoch from attempts.started_at - events.stored_at) * 1000)::float8)
     from attempts join events on events.id = attempts.event_id
     where attempts.number = 1 and attempts.started_at >= $1::timestamptz";
 
-/// Measures it.
+/// Measures the latencies.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let stack = Stack::start(1).await?;
     let (source, sink) = stack.line("steady").await?;

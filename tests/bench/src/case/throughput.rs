@@ -1,4 +1,4 @@
-//! The relay end to end, as much as it takes: one destination per event, the queue never empty.
+//! The relay end to end at its maximum rate: one destination per event, the queue never empty.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::options::Options;
 use crate::run::saturate;
 use crate::stack::Stack;
 
-/// How long the relay is loaded before anything is measured.
+/// How long the relay runs under load before a measurement.
 pub const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Measures it.
+/// Measures the deliveries per second.
 ///
 /// # Errors
-/// Where something does not start or is not settled in time.
+/// Returns an error if a part does not start, or if the deliveries are not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let stack = Stack::start(1).await?;
     let (source, sink) = stack.line("throughput").await?;

@@ -1,7 +1,7 @@
-//! The Worker in a bare `workerd` that is bound straight to the local queue: no wrangler, no miniflare.
+//! The Worker in a bare `workerd` that is bound directly to the local queue, without wrangler and miniflare.
 //!
-//! Here a send reaches the local queue itself, with its limits and faults; `wrangler dev` has a queue of its own in
-//! between, which takes everything. There is no object storage: a body that does not fit into a message is refused.
+//! A send reaches the local queue itself, with its limits and faults. (`wrangler dev` has a queue of its own in
+//! between, which accepts everything.) There is no object storage: a body that does not fit into a message is refused.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::queue::LocalQueue;
 use crate::wait::try_until;
 use crate::{place, tools};
 
-/// A running Worker; dropping it ends it.
+/// A running Worker. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Bare {
     pub(super) process: Process,
@@ -24,7 +24,7 @@ pub(super) struct Bare {
     pub(super) url: String,
 }
 
-/// Starts it on a namespace, which may hold the sources of one that ran before.
+/// Starts the Worker on a namespace, which may hold the sources of an earlier one.
 pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings, values: KeyValue) -> Result<Bare> {
     let (built, workerd) = tools::blocking(|| Ok((tools::worker()?, tools::program("workerd")?))).await?;
     let folder = Folder(place::temporary("workerd")?);
@@ -63,14 +63,14 @@ fn configuration(port: u16, queue: SocketAddr, values: SocketAddr, settings: &Ed
     let date = super::config::compatibility_date()?;
     let secrets = [("ADMIN_TOKEN", settings.admin_token.as_str()), ("SEAL_KEY", settings.seal_key.as_str())];
     let variables = settings.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    // A Debug string is a string of Cap'n Proto's text format.
+    // A `Debug` string is also a string of Cap'n Proto's text format.
     let texts: String = secrets
         .into_iter()
         .chain(variables)
         .map(|(name, text)| format!(", (name = {name:?}, text = {text:?})"))
         .collect();
     let internet = match settings.internet {
-        // Whatever is fetched, in plain HTTP.
+        // All fetches go there, in plain HTTP.
         Some(address) => format!("external = (address = \"{address}\", http = ())"),
         None => {
             "network = (allow = [\"public\", \"private\", \"local\"], tlsOptions = (trustBrowserCas = true))".to_owned()

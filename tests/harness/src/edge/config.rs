@@ -1,4 +1,4 @@
-//! The configurations that `wrangler dev` is started with: those of the repository, with what a run adds to them.
+//! The configurations for `wrangler dev`: those of the repository, with the changes that a run needs.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ const QUEUE_URL: &str = "LOCAL_QUEUE_URL";
 
 /// Writes the edge's and the bridge's configuration into `folder`.
 ///
-/// The Worker is not built again: a start must not cost a compilation. Secrets are variables
-/// here, in a file, because arguments of a process are seen by all users of a machine.
+/// The Worker is not built again: a start must not cost a compilation. The secrets are variables in this file, because
+/// every user of a machine can see the arguments of a process.
 pub(super) fn write(folder: &Path, queue: &LocalQueue, settings: &EdgeSettings) -> Result<[PathBuf; 2]> {
     let mut edge = already_built()?;
     let variables = variables(&mut edge)?;
@@ -38,7 +38,7 @@ pub(super) fn write(folder: &Path, queue: &LocalQueue, settings: &EdgeSettings) 
     Ok(files)
 }
 
-/// Writes the edge's configuration into `folder` as it is deployed, but for the build.
+/// Writes the edge's configuration into `folder` as it is deployed, except that nothing is built.
 pub(super) fn write_for_deploy(folder: &Path) -> Result<PathBuf> {
     let file = folder.join("edge.json");
     let config = Value::Object(already_built()?).to_string();
@@ -46,7 +46,7 @@ pub(super) fn write_for_deploy(folder: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The edge's configuration for the Worker as it is built.
+/// The edge's configuration, for the Worker that is already built.
 fn already_built() -> Result<Map<String, Value>> {
     let mut edge = read(&place::repository().join("wrangler.toml"))?;
     edge.remove("build");

@@ -1,8 +1,9 @@
-//! A KV namespace as a bare workerd asks for it (workerd, `src/workerd/api/kv.c++`): `GET`, `PUT` and `DELETE` of
-//! `/{key}`, percent-encoded. In memory; lists, which the edge does not use, are not there, and nothing expires.
+//! A KV namespace in the protocol of a bare workerd (workerd, `src/workerd/api/kv.c++`): `GET`, `PUT` and `DELETE` of
+//! `/{key}`, percent-encoded. The values are in memory. Lists, which the edge does not use, are not implemented, and
+//! nothing expires.
 //!
-//! A test can make it do what KV is known for: a write lands long after it was begun, reads answer what was there before,
-//! and everything is gone.
+//! A test can make it fail as KV is known to: a write takes effect long after it began, reads return old values, and
+//! all keys are lost.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::error::{Doing as _, Result};
 use crate::server::{Answer, Cut, Server};
 
-/// A running namespace; dropping it closes its port and loses its values.
+/// A running namespace. Dropping it closes its port and loses its values.
 #[derive(Debug)]
 pub struct KeyValue {
     server: Server,
@@ -27,22 +28,22 @@ pub struct KeyValue {
 #[derive(Debug, Default)]
 struct State {
     values: HashMap<String, Bytes>,
-    /// What reads are answered from while they are stale.
+    /// The values that reads return while they are stale.
     stale: Option<HashMap<String, Bytes>>,
     late: Late,
 }
 
-/// A write that lands later than it was begun.
+/// A write that takes effect later than it began.
 #[derive(Debug, Default)]
 enum Late {
     #[default]
     Nothing,
-    /// The next write will be held.
+    /// The next write will be delayed.
     Next,
     Held {
         key: String,
         value: Bytes,
-        /// Lets the Worker go on, if it still waits.
+        /// Answers the Worker, if it still waits.
         landed: oneshot::Sender<()>,
     },
 }
@@ -51,7 +52,7 @@ impl KeyValue {
     /// Starts an empty namespace on a free port.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Returns an error if it cannot listen.
     pub async fn start() -> Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let for_handler = Arc::clone(&state);
@@ -59,48 +60,48 @@ impl KeyValue {
         Ok(Self { server: server.doing(|| "cannot serve a KV namespace".to_owned())?, state })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Holds the next write back, unanswered, until [`KeyValue::land`].
+    /// Delays the next write, unanswered, until [`KeyValue::land`] is called.
     pub fn hold_next_write(&self) {
         lock(&self.state).late = Late::Next;
     }
 
-    /// Whether a write is held back.
+    /// Whether a write is delayed.
     #[must_use]
     pub fn holds_a_write(&self) -> bool {
         matches!(lock(&self.state).late, Late::Held { .. })
     }
 
-    /// The write that was held back lands over whatever has been written since, also if the Worker no longer waits.
+    /// Makes the delayed write take effect: it overwrites any newer value, even if the Worker no longer waits.
     ///
     /// # Panics
-    /// If no write is held back.
+    /// Panics if no write is delayed.
     pub fn land(&self) {
         let mut state = lock(&self.state);
         let Late::Held { key, value, landed } = std::mem::take(&mut state.late) else {
-            panic!("no write is held back");
+            panic!("no write is delayed");
         };
         state.values.insert(key, value);
         let _ = landed.send(());
     }
 
-    /// From now on reads are answered with what is there now, whatever is written, until [`KeyValue::refresh_reads`].
+    /// From now on reads return the present values, whatever is written, until [`KeyValue::refresh_reads`] is called.
     pub fn freeze_reads(&self) {
         let mut state = lock(&self.state);
         state.stale = Some(state.values.clone());
     }
 
-    /// Reads are answered with what is there again.
+    /// Reads return the newest values again.
     pub fn refresh_reads(&self) {
         lock(&self.state).stale = None;
     }
 
-    /// Forgets every key that begins with `beginning`, such as `name/`; everything if that is empty.
+    /// Removes every key that begins with `beginning`, such as `name/`, or all keys if it is empty.
     pub fn forget(&self, beginning: &str) {
         let beginning = format!("/{}", beginning.replace('/', "%2F"));
         lock(&self.state).values.retain(|key, _| !key.starts_with(&beginning));
@@ -139,7 +140,7 @@ impl State {
         self.stale.as_ref().unwrap_or(&self.values).get(key).cloned()
     }
 
-    /// Writes a value. If it is held back, the receiver hears when it has landed.
+    /// Writes a value. If the write is delayed, the receiver gets a signal when it takes effect.
     fn write(&mut self, key: String, value: Bytes) -> Option<oneshot::Receiver<()>> {
         if !matches!(self.late, Late::Next) {
             self.values.insert(key, value);

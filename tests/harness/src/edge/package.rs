@@ -1,4 +1,4 @@
-//! What `wrangler deploy` would upload.
+//! The upload that `wrangler deploy` would make.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,11 +7,11 @@ use super::config;
 use crate::error::{Doing as _, Error, Result};
 use crate::tools;
 
-/// Runs `wrangler deploy --dry-run` with the repository's configuration on the built Worker, and gives what it says.
-/// What would be uploaded is in `folder` afterwards.
+/// Runs `wrangler deploy --dry-run` with the repository's configuration on the built Worker, and returns its output.
+/// Afterwards `folder` contains the files that would be uploaded.
 ///
 /// # Errors
-/// Where wrangler refuses something.
+/// Returns an error if wrangler fails.
 pub async fn package(folder: &Path) -> Result<String> {
     let folder = folder.to_owned();
     tools::blocking(move || {

@@ -1,4 +1,4 @@
-//! Thousands of destinations: through the API each would be a change that every relay reads.
+//! Thousands of destinations. Created through the API, each would be a change that every relay reads.
 
 use shared::id::{DestinationId, RouteId, SourceId};
 use shared::seal::{self, SealingKey};
@@ -11,10 +11,10 @@ use crate::error::{Doing as _, Result};
 use crate::provider::now_s;
 
 impl RelayOnly {
-    /// Makes so many destinations at one URL, each with a route from `source`, by one statement. Gives their ids.
+    /// Creates `count` destinations with one URL, each with a route from `source`, in one statement. Returns their ids.
     ///
     /// # Panics
-    /// Panics if the database refuses them.
+    /// Panics if the statement fails.
     pub async fn crowd(&self, source: &Source, count: usize, url: &str) -> Vec<DestinationId> {
         ready(self.try_crowd(source, count, url).await)
     }
@@ -56,16 +56,17 @@ impl RelayOnly {
     }
 }
 
-/// An id as the edge mints it, of now and random.
+/// A new id in the edge's form: the present time and random digits.
 const NEW_ID: &str = "(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
                        || substr(random, 1, 3) || '8' || substr(random, 4, 15))::uuid";
 
 impl RelayOnly {
-    /// Makes deliveries that have been due for an hour: `each` for every destination of [`RelayOnly::crowd`], each of an
-    /// event of its own, which is a copy of the first event of `source`.
+    /// Creates deliveries that have been due for an hour: `each` for every destination of [`RelayOnly::crowd`], each
+    /// with an event of its own. The events have the type and headers of the first event of `source`, and a body of two
+    /// bytes.
     ///
     /// # Panics
-    /// Panics if the database refuses them.
+    /// Panics if the statement fails.
     pub async fn backlog(&self, source: &Source, each: usize) {
         ready(self.try_backlog(source, each).await);
     }
@@ -95,7 +96,7 @@ impl RelayOnly {
         );
         let doing = || "cannot make deliveries".to_owned();
         let each = i32::try_from(each).doing(doing)?;
-        // Nothing of it has to survive a crash.
+        // These rows need not survive a crash.
         sqlx::raw_sql("set synchronous_commit = off").execute(&mut database).await.doing(doing)?;
         let made = sqlx::query(AssertSqlSafe(statement)).bind(source.uuid()).bind(each).execute(&mut database).await;
         made.doing(doing)?;
@@ -107,7 +108,7 @@ impl RelayOnly {
     }
 }
 
-/// As the relay seals them.
+/// Signing secrets, sealed as the relay seals them.
 fn sealed_signing_secrets(key: &SealingKey, id: DestinationId) -> String {
     let keys = serde_json::json!([{ "key": format!("whsec_{}", crate::random::key()) }]);
     let associated_data = format!("destinations/{id}/signing_secrets");

@@ -1,6 +1,7 @@
-//! The edge's admin routes for tests of the relay alone: takes source configurations and holds stored bodies.
+//! A stand-in for the edge's admin routes, for tests of the relay alone: it accepts source configurations and holds
+//! stored bodies.
 //!
-//! It verifies and queues nothing; what the edge does with a request is tested with the edge.
+//! It verifies and queues nothing. Tests of the edge cover how it handles a request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use shared::seal;
 use crate::error::{Doing as _, Result};
 use crate::server::{Answer, Cut, Server};
 
-/// A running stand-in; dropping it closes its port.
+/// A running stand-in. Dropping it closes its port.
 #[derive(Debug)]
 pub struct EdgeStandIn {
     server: Server,
@@ -32,7 +33,7 @@ struct Shared {
     body_takes: Mutex<Duration>,
 }
 
-/// What it holds of a source.
+/// The stored state of a source.
 #[derive(Debug)]
 enum Stored {
     Source(Value),
@@ -52,7 +53,7 @@ impl EdgeStandIn {
     /// Starts it on a free port.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Returns an error if it cannot listen.
     pub async fn start() -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let token = crate::random::text();
@@ -61,19 +62,19 @@ impl EdgeStandIn {
         Ok(Self { server: server.doing(|| "cannot listen".to_owned())?, token, shared })
     }
 
-    /// Its base URL, without a slash at the end.
+    /// The base URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.server.address())
     }
 
-    /// The token of its admin routes.
+    /// The token of the admin routes.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The source configurations it holds, by id.
+    /// The stored source configurations, by id.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<String, Value> {
         let sources = lock(&self.shared.sources);
@@ -86,17 +87,17 @@ impl EdgeStandIn {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 
-    /// How long it takes from now on until a stored body is answered.
+    /// Delays each response with a stored body by `takes` from now on.
     pub fn slow_down_bodies(&self, takes: Duration) {
         *lock(&self.shared.body_takes) = takes;
     }
 
-    /// What its status says is missing, as the edge does if a binding or a secret is not there.
+    /// Sets what its status reports as missing, as the edge does if a binding or a secret is missing.
     pub fn set_missing(&self, missing: &[&str]) {
         *lock(&self.shared.missing) = missing.iter().map(|text| (*text).to_owned()).collect();
     }
 
-    /// The keys of the bodies that are stored.
+    /// The keys of the stored bodies.
     #[must_use]
     pub fn bodies(&self) -> Vec<String> {
         lock(&self.shared.bodies).keys().cloned().collect()

@@ -1,4 +1,4 @@
-//! The events of the gateway itself, delivered to a test.
+//! Operational events, delivered to a test.
 
 use serde_json::json;
 
@@ -6,10 +6,11 @@ use super::{RelayOnly, ready};
 use crate::receiver::Receiver;
 
 impl RelayOnly {
-    /// A destination, `alerts`, that gets what happens in the gateway itself: the events of a source of the provider `tidegate`.
+    /// Creates a destination, `alerts`, that receives the operational events: those of a source of the provider
+    /// `tidegate`.
     ///
     /// # Panics
-    /// If one of them cannot be made.
+    /// Panics if one of them cannot be created.
     pub async fn alerts(&self) -> Receiver {
         let receiver = ready(Receiver::start().await);
         let secret = format!("whsec_{}", crate::random::key());

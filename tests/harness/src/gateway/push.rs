@@ -1,4 +1,4 @@
-//! Events that a test puts into the queue, as the edge would.
+//! Events that a test puts into the queue as the edge would.
 
 use std::collections::HashSet;
 
@@ -12,19 +12,20 @@ use crate::api::Source;
 use crate::provider::now_s;
 
 impl RelayOnly {
-    /// Puts `count` different events into the queue. Gives their ids, as [`crate::receiver::Receiver::ids`] does.
+    /// Puts `count` different events into the queue. Returns their ids, in the form of
+    /// [`crate::receiver::Receiver::ids`].
     ///
     /// # Panics
-    /// As [`RelayOnly::push_with`].
+    /// Same as [`RelayOnly::push_with`].
     pub fn push_many(&self, source: &Source, count: usize) -> HashSet<String> {
         let bodies = (0..count).map(|number| json!({ "number": number }).to_string());
         bodies.map(|body| self.push(source, body.as_bytes()).to_string()).collect()
     }
 
-    /// Puts an event into the queue whose signature the edge has refused, as it does for a source with a quarantine.
+    /// Puts an event into the queue whose signature the edge refused, as the edge does for a source with a quarantine.
     ///
     /// # Panics
-    /// As [`RelayOnly::push_with`].
+    /// Same as [`RelayOnly::push_with`].
     pub fn push_refused<'a>(
         &self,
         source: &Source,

@@ -16,42 +16,43 @@ use crate::{place, relay, tools};
 pub struct Database {
     url: String,
     name: String,
-    /// The URL of the database from which databases are made and dropped.
+    /// The URL of the database on which `create database` and `drop database` run.
     admin_url: String,
 }
 
-/// Serialises the making of the template over processes that share a server.
+/// Serialises the creation of the template across processes that share a server.
 const TEMPLATE_LOCK: i64 = 0x7469_6465_6761_7465;
 
 impl Database {
-    /// A database with the relay's migrations, on the server of `DATABASE_URL` or else on the one of this process.
+    /// Creates a database with the relay's migrations, on the server of `DATABASE_URL`, or else on the server of this
+    /// process.
     ///
     /// # Errors
-    /// Says what is missing.
+    /// Returns an error if the database or something that it needs cannot be created.
     pub async fn create() -> Result<Self> {
         Self::create_at(&shared_server().await?).await
     }
 
-    /// As [`Database::create`], on a server of the test's own.
+    /// Like [`Database::create`], on a separate server.
     ///
     /// # Errors
-    /// Says what is missing.
+    /// Returns an error if the database or something that it needs cannot be created.
     pub async fn create_on(server: &Server) -> Result<Self> {
         Self::create_at(&server.url("postgres")).await
     }
 
-    /// A database without any table, on the server of [`Database::create`].
+    /// Creates a database without tables, on the server of [`Database::create`].
     ///
     /// # Errors
-    /// Says what is missing.
+    /// Returns an error if the database or something that it needs cannot be created.
     pub async fn create_empty() -> Result<Self> {
         Self::create_from(&shared_server().await?, "template0").await
     }
 
-    /// The URL of a database that stays, made without any table where it is not there.
+    /// Returns the URL of a persistent database, which is created without tables if it does not exist.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
+    /// Returns an error if the server cannot be reached.
     pub async fn ensure(server: &Server, name: &str) -> Result<String> {
         let mut connection = connect(&server.url("postgres")).await?;
         let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
@@ -77,18 +78,18 @@ impl Database {
         &self.name
     }
 
-    /// A connection to it.
+    /// Opens a connection to the database.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
+    /// Returns an error if the server cannot be reached.
     pub async fn connect(&self) -> Result<PgConnection> {
         connect(&self.url).await
     }
 
-    /// Runs statements, on a connection of their own. Gives how many rows they changed.
+    /// Runs statements on a connection of their own. Returns the number of rows that they changed.
     ///
     /// # Panics
-    /// If one of them fails.
+    /// Panics if one of them fails.
     pub async fn run(&self, statements: &str) -> u64 {
         let mut connection = self.connect().await.unwrap_or_else(|error| panic!("{error}"));
         let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await;
@@ -105,7 +106,7 @@ impl Database {
         address.parse().doing(|| format!("{address} is no address"))
     }
 
-    /// Its URL by another address, such as that of a proxy.
+    /// Returns its URL with another address, such as that of a proxy.
     ///
     /// # Errors
     /// Returns an error if the URL cannot be read.
@@ -115,10 +116,10 @@ impl Database {
         Ok(options.to_url_lossy().to_string())
     }
 
-    /// Keeps the state of now, for [`Database::restore`]. Cuts every connection.
+    /// Saves the present state for [`Database::restore`]. Closes every connection.
     ///
     /// # Errors
-    /// Returns an error if the server refuses it.
+    /// Returns an error if a statement fails.
     pub async fn save(&self) -> Result<Self> {
         let name = format!("{}_saved", self.name);
         self.cut_off().await?;
@@ -127,17 +128,18 @@ impl Database {
         Ok(Self { url: url_of(&self.admin_url, &name)?, name, admin_url: self.admin_url.clone() })
     }
 
-    /// Goes back to a state that was kept, under running relays: as after a restore, or a failover to a standby that lagged.
+    /// Restores a saved state under running relays, as after a restore of a backup or a failover to a standby that
+    /// lagged.
     ///
     /// # Errors
-    /// Returns an error if the server refuses it.
+    /// Returns an error if a statement fails.
     pub async fn restore(&self, saved: Self) -> Result<()> {
         self.cut_off().await?;
         execute(&self.admin_url, &format!("drop database {}", self.name)).await?;
         execute(&self.admin_url, &format!("alter database {} rename to {}", saved.name, self.name)).await
     }
 
-    /// Refuses connections and ends those that there are.
+    /// Refuses new connections and closes the open ones.
     async fn cut_off(&self) -> Result<()> {
         execute(&self.admin_url, &format!("alter database {} allow_connections false", self.name)).await?;
         let name = &self.name;
@@ -164,20 +166,20 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
-        // A runtime of its own: this may be dropped outside of one, or inside of one that is about to end.
+        // A separate runtime: this may be dropped outside of a runtime, or inside one that is about to end.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let drop = async { execute(&admin_url, &format!("drop database if exists {name} with (force)")).await };
             runtime.map(|runtime| runtime.block_on(drop))
         });
-        // Where the server is gone, so is the database.
+        // If the server is gone, so is the database.
         let _ = dropped.join();
     }
 }
 
-/// The URL of the server that the tests of this process share. It is never dropped: its watchdog ends it and removes
-/// its data when this process ends, however that comes about.
-#[expect(clippy::disallowed_methods, reason = "which server the tests use")]
+/// The URL of the server that the tests of this process share. The server is never dropped: its watchdog stops it and
+/// removes its data when this process ends, however it ends.
+#[expect(clippy::disallowed_methods, reason = "DATABASE_URL selects the server of the tests")]
 async fn shared_server() -> Result<String> {
     static SERVER: OnceCell<Result<String>> = OnceCell::const_new();
     SERVER
@@ -191,7 +193,7 @@ async fn shared_server() -> Result<String> {
         .clone()
 }
 
-/// The name of the template with the migrations as they are in the repository, made where it is not there.
+/// The name of the template with the repository's present migrations, which is created if it does not exist.
 async fn template(admin_url: &str) -> Result<String> {
     let migrations = tools::hash_of(&[&place::repository().join("relay/store/migrations")])?;
     let name = format!("tidegate_template_{}", &migrations[..16]);
@@ -210,7 +212,7 @@ async fn template(admin_url: &str) -> Result<String> {
         relay::migrate(&url_of(admin_url, &unfinished)?).await?;
         execute(admin_url, &format!("alter database {unfinished} rename to {name}")).await?;
     }
-    // The lock goes with the connection.
+    // Closing the connection releases the lock.
     connection.close().await.doing(failed)?;
     Ok(name)
 }

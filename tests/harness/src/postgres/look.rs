@@ -1,4 +1,4 @@
-//! What a test reads of its database.
+//! Queries of tests on their database.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::wait::until;
 
-/// The tables of history. Each has a partition for each day.
+/// The tables of history. Each has one partition per day.
 pub const PARTITIONED: [&str; 10] = [
     "events",
     "event_bodies",
@@ -21,10 +21,11 @@ pub const PARTITIONED: [&str; 10] = [
     "destination_counters",
 ];
 
-/// Waits until a query of one number, such as `select count(*) from pending_deliveries`, gives a wanted one, and gives that.
+/// Waits until a query that returns one number, such as `select count(*) from pending_deliveries`, returns one that
+/// satisfies `is_wanted`, and returns that number.
 ///
 /// # Panics
-/// After `timeout`.
+/// Panics after `timeout`.
 pub async fn wait_for_count(
     database: &mut PgConnection,
     what: &str,
@@ -42,11 +43,11 @@ pub async fn wait_for_count(
     .await
 }
 
-/// The transactions of a database so far. Every statement that stands by itself is one. PostgreSQL shows what its processes
-/// have counted a moment later.
+/// The number of transactions in the database so far. A statement outside of a transaction block counts as one.
+/// PostgreSQL publishes the counts of its processes with a short delay.
 ///
 /// # Panics
-/// If the query fails.
+/// Panics if the query fails.
 pub async fn transactions(database: &mut PgConnection) -> i64 {
     sqlx::query("select pg_stat_clear_snapshot()").execute(&mut *database).await.expect("the snapshot is cleared");
     sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")

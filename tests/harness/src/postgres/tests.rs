@@ -4,9 +4,9 @@ use sqlx::postgres::PgConnection;
 use super::*;
 
 #[tokio::test]
-async fn two_databases_do_not_see_each_other_and_go_with_their_values() {
-    let first = Database::create_empty().await.expect("made");
-    let second = Database::create_empty().await.expect("made");
+async fn databases_are_isolated_and_are_dropped_with_their_values() {
+    let first = Database::create_empty().await.expect("is created");
+    let second = Database::create_empty().await.expect("is created");
     let mut connection = first.connect().await.expect("connects");
     sqlx::query("create table thing (id int)").execute(&mut connection).await.expect("creates");
     let mut other = second.connect().await.expect("connects");
@@ -17,12 +17,12 @@ async fn two_databases_do_not_see_each_other_and_go_with_their_values() {
         .bind(name)
         .fetch_one(second_connection)
         .await
-        .expect("asks");
+        .expect("the query succeeds");
     assert!(!there, "dropped although a connection was open");
 }
 
 #[tokio::test]
-async fn a_private_server_keeps_its_data_and_port_over_a_fast_and_an_immediate_stop() {
+async fn a_private_server_keeps_its_data_and_port_across_a_fast_and_an_immediate_stop() {
     let mut server = Server::start_private().await.expect("starts");
     let url = server.url("postgres");
     let run = async |statement: &'static str| {

@@ -1,4 +1,4 @@
-//! Who runs the server: PostgreSQL refuses to run as root.
+//! The user that runs the server: PostgreSQL refuses to run as root.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -9,14 +9,14 @@ use crate::error::{Doing as _, Error, Result};
 /// The user that PostgreSQL's programs run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum User {
-    /// Whoever runs this process.
+    /// The user of this process.
     Current,
-    /// `nobody`, because this process is root's.
+    /// `nobody`, because this process runs as root.
     Unprivileged { uid: u32, gid: u32 },
 }
 
 impl User {
-    /// `nobody` for root, else the current user.
+    /// Returns `nobody` for root, and the current user otherwise.
     pub(super) fn for_server() -> Result<Self> {
         if id(&["-u"])? != 0 {
             return Ok(Self::Current);
@@ -31,7 +31,7 @@ impl User {
         }
     }
 
-    /// Gives a folder to this user.
+    /// Makes this user the owner of a folder.
     pub(super) fn own(self, folder: &Path) -> Result<()> {
         match self {
             Self::Current => Ok(()),
@@ -40,7 +40,7 @@ impl User {
         }
     }
 
-    /// Whether this user can enter a folder or run a program: every folder above has to let it through, too.
+    /// Whether this user can enter a folder or run a program, which requires that it can enter every parent folder.
     pub(super) fn reaches(self, path: &Path) -> bool {
         let mut command = Command::new("sh");
         command.args(["-c", "test -x \"$1\"", "sh"]).arg(path).stderr(Stdio::null()).current_dir("/");

@@ -3,7 +3,7 @@ use crate::wait::until;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A shell that starts a child of its own, tells both ids and waits.
+/// A shell that starts a child, prints both ids and waits.
 fn family() -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "sleep 300 & echo \"family $$ $!\"; wait"]);
@@ -23,8 +23,8 @@ async fn all_are_gone(ids: &[String]) {
     .await;
 }
 
-/// `kill -0` also finds a process that has ended and that nobody has reaped; where the machine's first process reaps
-/// no orphans, only its state tells.
+/// Whether a process is running. `kill -0` also finds a process that has ended but has not been reaped. If the
+/// machine's first process does not reap orphans, only the state of the process shows that it has ended.
 fn is_running(id: &str) -> bool {
     let state = if Path::new("/proc/self/stat").exists() {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -37,7 +37,7 @@ fn is_running(id: &str) -> bool {
 }
 
 #[tokio::test]
-async fn dropping_a_process_also_ends_what_it_started() {
+async fn dropping_a_process_also_ends_its_children() {
     let mut process = Process::start("family", &mut family(), Signal::Term).expect("starts");
     let ids = ids(&mut process).await;
     assert!(ids.len() == 2 && ids.iter().all(|id| is_running(id)), "{ids:?}");
@@ -46,7 +46,7 @@ async fn dropping_a_process_also_ends_what_it_started() {
 }
 
 #[tokio::test]
-async fn a_line_is_not_waited_for_when_the_process_ends() {
+async fn the_wait_for_a_line_stops_when_the_process_ends() {
     let mut command = Command::new("sh");
     command.args(["-c", "echo some words; exit 3"]);
     let mut process = Process::start("short", &mut command, Signal::Term).expect("starts");
@@ -55,7 +55,7 @@ async fn a_line_is_not_waited_for_when_the_process_ends() {
 }
 
 #[tokio::test]
-async fn a_process_that_ignores_the_request_to_end_is_killed_after_its_grace() {
+async fn a_process_that_ignores_sigterm_is_killed_after_its_grace_period() {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]);
     let mut process = Process::start("stubborn", &mut command, Signal::Term).expect("starts");
@@ -65,12 +65,12 @@ async fn a_process_that_ignores_the_request_to_end_is_killed_after_its_grace() {
     assert!(process.ended().is_some());
 }
 
-/// The test program runs itself: this "test" starts a family and is then killed by the one below.
+/// The test program runs itself: this "test" starts a family and is then killed by the next one.
 #[tokio::test]
-#[ignore = "only for the test below, which kills it"]
-#[expect(clippy::disallowed_methods, reason = "a test is told its folder")]
-async fn the_parent_that_will_be_killed() {
-    let folder = std::env::var("TIDEGATE_TEST_FOLDER").expect("given by the test below");
+#[ignore = "run only by the next test, which kills it"]
+#[expect(clippy::disallowed_methods, reason = "the next test passes the folder in a variable")]
+async fn a_parent_that_is_killed() {
+    let folder = std::env::var("TIDEGATE_TEST_FOLDER").expect("is set by the next test");
     let folder = Path::new(&folder);
     let process = Process::start_with_folder("family", &mut family(), Signal::Term, Some(folder));
     let mut process = process.expect("starts");
@@ -79,10 +79,10 @@ async fn the_parent_that_will_be_killed() {
 }
 
 #[tokio::test]
-async fn when_the_parent_is_killed_the_child_its_children_and_its_folder_go_too() {
-    let folder = place::temporary("watchdog").expect("can be made");
-    let mut command = Command::new(std::env::current_exe().expect("known"));
-    command.args(["--ignored", "--exact", "--nocapture", "process::tests::the_parent_that_will_be_killed"]);
+async fn when_the_parent_is_killed_the_child_its_children_and_its_folder_are_removed() {
+    let folder = place::temporary("watchdog").expect("is created");
+    let mut command = Command::new(std::env::current_exe().expect("is known"));
+    command.args(["--ignored", "--exact", "--nocapture", "process::tests::a_parent_that_is_killed"]);
     command.env("TIDEGATE_TEST_FOLDER", &folder);
     let mut parent = Process::start("parent", &mut command, Signal::Term).expect("starts");
     let ids = ids(&mut parent).await;
@@ -93,7 +93,7 @@ async fn when_the_parent_is_killed_the_child_its_children_and_its_folder_go_too(
         "the folder to be removed",
         LONG,
         async || {
-            if folder.exists() { Err("it is there".to_owned()) } else { Ok(()) }
+            if folder.exists() { Err("it exists".to_owned()) } else { Ok(()) }
         },
     )
     .await;

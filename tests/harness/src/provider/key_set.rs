@@ -26,7 +26,7 @@ impl KeySetServer {
     /// Starts it on a free port.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Returns an error if it cannot listen.
     pub async fn start() -> Result<Self> {
         let key = SigningKey::from_bytes(&rand::random());
         let (requests, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -51,13 +51,13 @@ impl KeySetServer {
         Ok(Self { server, key, requests, broken })
     }
 
-    /// Where the keys are.
+    /// The URL of the keys.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/.well-known/jwks.json", self.server.address())
     }
 
-    /// How often they were fetched.
+    /// The number of times the keys were fetched.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Published vectors: a harness that signs wrongly would let a verifier pass that is wrong in the same way.
+//! Published test vectors. If the harness signed wrongly, a verifier with the same mistake would pass the tests.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn slack_signs_as_its_documentation_shows() {
 }
 
 #[test]
-fn standard_webhooks_signs_as_the_reference_library() {
+fn standard_webhooks_signs_as_the_reference_library_does() {
     let key = BASE64.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("base64");
     let scheme = Scheme::StandardHmac { prefix: "webhook", key };
     let signature = header(&scheme, "msg_p5jXN8AQM9LWM0D4loKWxJek", b"{\"test\": 2432232314}", 1_614_265_330);
@@ -45,7 +45,7 @@ fn standard_webhooks_with_ed25519_signs_as_svix_does() {
 }
 
 #[test]
-fn stripe_and_fal_sign_as_computed_with_other_implementations() {
+fn stripe_and_fal_sign_as_other_implementations_do() {
     let scheme = Scheme::Stripe { secret: "whsec_test_secret".to_owned() };
     let signature = header(&scheme, "", b"{\"id\":\"evt_test\",\"type\":\"example.event\"}", 1_700_000_000);
     assert_eq!(signature, "t=1700000000,v1=0d196e3df9b9cad0e904fe0b11e2bb446ec74e54a0cb22fa2ac9b39d85f08274");
@@ -58,7 +58,7 @@ fn stripe_and_fal_sign_as_computed_with_other_implementations() {
 }
 
 #[test]
-fn a_request_as_a_curl_command_survives_quotes() {
+fn a_curl_command_escapes_quotes_in_the_body() {
     let request = Provider::stripe().sample("evt_1").with_body("it's");
     assert!(request.curl("http://127.0.0.1/in/x").ends_with(r"--data-binary 'it'\''s'"));
 }

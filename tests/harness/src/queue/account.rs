@@ -1,21 +1,21 @@
-//! The queues of the account, and what goes from one to another: dead letters.
+//! The queues of the account, and the dead letters that move between them.
 
 use super::message::Message;
 use super::state::{Settings, State};
 
-/// The queue that a Worker sends to, by its name in the README's recipe.
+/// The name of the queue that a Worker sends to, as the README creates it.
 pub const EVENTS: &str = "tidegate-events";
-/// Its dead-letter queue.
+/// The name of its dead-letter queue.
 pub const DEAD: &str = "tidegate-dead";
 
-/// A queue as it is configured.
+/// The configuration of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     pub name: String,
     pub settings: Settings,
-    /// Whether it has an HTTP pull consumer; without one it cannot be pulled.
+    /// Whether it has an HTTP pull consumer. Without one it cannot be pulled.
     pub has_consumer: bool,
-    /// The name of the queue that its dead letters go to; without one they are deleted.
+    /// The name of the queue that receives its dead letters. Without one they are deleted.
     pub dead_letter_queue: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl Queue {
         Self { name: name.to_owned(), settings, has_consumer: true, dead_letter_queue: None }
     }
 
-    /// The two queues that the README's recipe makes.
+    /// The two queues that the README creates.
     #[must_use]
     pub fn recipe() -> Vec<Self> {
         let events = Self {
@@ -63,13 +63,13 @@ impl Account {
         self.queues.iter().map(|held| held.id.as_str())
     }
 
-    /// The place of the queue with this id.
+    /// The index of the queue with this id.
     #[must_use]
     pub fn with_id(&self, id: &str) -> Option<usize> {
         self.queues.iter().position(|held| held.id == id)
     }
 
-    /// The place of the queue with this name.
+    /// The index of the queue with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<usize> {
         self.queues.iter().position(|held| held.queue.name == name)
@@ -88,7 +88,7 @@ impl Account {
         held.state.configure(held.queue.settings);
     }
 
-    /// Works on the messages of one queue, with all that is due at `now_ms` done before it and after it.
+    /// Calls `work` on the messages of one queue. Processes all due changes of all queues before and after it.
     pub fn on<T>(&mut self, at: usize, now_ms: u64, work: impl FnOnce(&mut State) -> T) -> T {
         self.settle(now_ms);
         let done = work(&mut self.queues[at].state);
@@ -96,7 +96,7 @@ impl Account {
         done
     }
 
-    /// Makes due what is due in every queue, and moves dead letters on.
+    /// Processes the due changes of every queue, and moves dead letters on.
     fn settle(&mut self, now_ms: u64) {
         for from in 0..self.queues.len() {
             self.queues[from].state.advance(now_ms);
@@ -108,7 +108,7 @@ impl Account {
             match to {
                 Some(to) => {
                     for letter in dead {
-                        // A message of its own: its id, its age and its deliveries begin anew.
+                        // A new message: its id, its age and its count of deliveries start again.
                         let letter = Message::new(now_ms, letter.content_type, letter.body);
                         self.queues[to].state.push(now_ms, letter, 0);
                     }
@@ -142,7 +142,7 @@ mod tests {
         account.on(0, now_ms, |state| state.push(now_ms, message, 0));
     }
 
-    /// Delivers what is in a queue until it leaves it.
+    /// Delivers the message of a queue until it leaves the queue.
     fn wear_out(account: &mut Account, at: usize, now_ms: u64) {
         for now_ms in [now_ms, now_ms + 1_000] {
             assert_eq!(account.on(at, now_ms, |state| state.pull(now_ms, 9, None, false)).len(), 1);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_go_from_level_to_level_and_are_deleted_and_counted_at_the_last() {
+    fn dead_letters_move_from_queue_to_queue_and_are_deleted_and_counted_at_the_last() {
         let mut account = account();
         push(&mut account, NOW);
         for at in 0..3 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_old_is_deleted_leased_or_not_and_is_no_dead_letter() {
+    fn a_message_older_than_the_retention_is_deleted_leased_or_not_and_is_not_a_dead_letter() {
         let mut account = account();
         push(&mut account, NOW);
         push(&mut account, NOW + 1);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_retention_counts_for_what_is_there_already() {
+    fn a_shorter_retention_applies_to_messages_already_in_the_queue() {
         let mut account = account();
         push(&mut account, NOW);
         account.configure(0, |queue| queue.settings.retention_s = 60);

@@ -1,5 +1,5 @@
-//! Faults, counters and the clock by HTTP, for scripts: `GET|PUT|DELETE /admin/faults` ([`Faults`] as JSON),
-//! `GET /admin/counters` (of the first queue), `POST /admin/clock` (`{"advance_s": 432000}` moves it forward).
+//! Faults, counters and the clock over HTTP, for scripts: `GET|PUT|DELETE /admin/faults` ([`Faults`] as JSON), `GET
+//! /admin/counters` (of the first queue), `POST /admin/clock` (`{"advance_s": 432000}` moves it forward).
 
 use std::sync::Arc;
 use std::time::Duration;

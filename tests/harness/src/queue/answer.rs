@@ -1,4 +1,4 @@
-//! The answer to a pull, as the faults spoil it: garbled, slow, or cut off.
+//! The response to a pull, as the faults change it: garbled, slow, or cut off.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -11,29 +11,29 @@ use tokio::time::Sleep;
 use super::{Faults, Garble, Garbled};
 use crate::server::Cut;
 
-/// How often a slow answer goes on.
+/// The interval between two parts of a slow response.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Spoils every message of an answer whose body holds a text.
+/// Garbles every message of a response whose body contains a text.
 pub(super) fn garble(answer: String, fault: Option<&Garbled>) -> String {
     let Some(Garbled { holding, how }) = fault else { return answer };
     let wrong = match how {
         Garble::NotJson => r"\q",
         Garble::LoneSurrogate => r"\ud800",
     };
-    // As it is written inside of a string of JSON.
+    // Escaped, as inside a JSON string.
     let written = serde_json::Value::from(holding.as_str()).to_string();
     let written = written.trim_matches('"');
     answer.replace(written, &format!("{wrong}{written}"))
 }
 
-/// A body that may be slow, and may end before its end.
+/// A body that may be slow, and may be cut off before its end.
 #[derive(Debug)]
 pub(super) struct Paced {
     rest: Bytes,
-    /// How much of the rest is still sent before the connection is closed.
+    /// The number of bytes that are still sent before the connection is closed.
     cut_after: Option<usize>,
-    /// Bytes of a tick; `None` for all at once.
+    /// The number of bytes per tick; `None` sends all at once.
     at_a_time: Option<usize>,
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -70,7 +70,7 @@ impl Body for Paced {
         let most = self.cut_after.unwrap_or(self.rest.len());
         let now = self.at_a_time.map_or(most, |at_a_time| at_a_time.min(most));
         self.cut_after = self.cut_after.map(|left| left - now);
-        // Before it is cut, too: what has been given is sent only while the body waits.
+        // Also before the cut: hyper flushes a frame only while the body is pending.
         let waits = self.at_a_time.is_some() || self.cut_after == Some(0);
         self.pause = waits.then(|| Box::pin(tokio::time::sleep(TICK)));
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(now)))))

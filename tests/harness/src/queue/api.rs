@@ -79,7 +79,7 @@ struct Metadata {
     content_type: &'static str,
 }
 
-/// An answer that is not a success: HTTP status, Cloudflare's code, message.
+/// An error response: HTTP status, Cloudflare's code, message.
 struct Refusal(StatusCode, u32, String);
 
 async fn push(
@@ -195,7 +195,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, Path(ids): Ids, headers: Hea
     Ok(success(shared.on(at, measure)))
 }
 
-/// A queue as Cloudflare describes it.
+/// The description of a queue, in Cloudflare's form.
 async fn describe(State(shared): State<Arc<Shared>>, Path(ids): Ids, headers: HeaderMap) -> Result<Response, Refusal> {
     let at = authorise(&shared, &ids, &headers)?;
     let account = shared.account();
@@ -220,7 +220,7 @@ async fn describe(State(shared): State<Arc<Shared>>, Path(ids): Ids, headers: He
     })))
 }
 
-/// Its consumers: one, or none.
+/// The consumers of a queue: one or none.
 async fn consumers(State(shared): State<Arc<Shared>>, Path(ids): Ids, headers: HeaderMap) -> Result<Response, Refusal> {
     let at = authorise(&shared, &ids, &headers)?;
     let account = shared.account();
@@ -251,7 +251,7 @@ fn consumer(queue: &Queue, id: &str, shared: &Shared) -> Vec<Value> {
     vec![consumer]
 }
 
-/// Gives the place of the queue that the call is about.
+/// Returns the index of the queue that the path names.
 fn authorise(shared: &Shared, (account, queue): &(String, String), headers: &HeaderMap) -> Result<usize, Refusal> {
     let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if token != Some(&shared.token) {
@@ -337,7 +337,7 @@ fn bad_request(message: &str) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, 10100, message.to_owned())
 }
 
-/// A pull that fails by a fault: 429 tells when to come back, as Cloudflare does.
+/// The response to a pull that a fault makes fail. Like Cloudflare's, a 429 has a `Retry-After`.
 fn failure(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = Refusal(status, 10000, "the local queue was told to fail".to_owned()).into_response();

@@ -1,8 +1,8 @@
-//! What a queue binding of a bare `workerd` speaks to the service it is bound to (workerd, `src/workerd/api/queue.c++`):
-//! `POST /message`, `POST /batch`, `GET /metrics`.
+//! The protocol between a queue binding of a bare `workerd` and the service that it is bound to (workerd,
+//! `src/workerd/api/queue.c++`): `POST /message`, `POST /batch`, `GET /metrics`.
 //!
-//! workerd enforces no size itself, so the limits of production are enforced here. An error is told by two headers, from
-//! which workerd makes what the Worker's `send()` throws.
+//! workerd itself enforces no size, so this module enforces the limits of production. An error is reported in two
+//! headers, from which workerd builds the exception that the Worker's `send()` throws.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/message", post(message)).route("/batch", post(batch)).route("/metrics", get(metrics))
 }
 
-/// Cloudflare's codes for a send that is refused.
+/// Cloudflare's codes for a refused send.
 const OVERLOADED: (u16, &str) = (10250, "Queue is overloaded. Please back off.");
 const MESSAGE_TOO_LARGE: (u16, &str) = (10204, "Message is too large: the limit is 128000 bytes.");
 const BATCH_TOO_LARGE: (u16, &str) = (10205, "Batch is too large: the limit is 256000 bytes.");

@@ -1,4 +1,5 @@
-//! What the bridge posts: `POST /messages/batch` with the messages that `wrangler dev`'s own queue handed to it.
+//! The requests of the bridge: `POST /messages/batch` with the messages that `wrangler dev`'s own queue delivered to
+//! it.
 
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ fn read(body: &[u8]) -> Result<Vec<(ContentType, Vec<u8>)>, String> {
     batch.messages.iter().map(|sent| Ok((sent.content_type, raw_body(sent)?))).collect()
 }
 
-/// The bytes that a message in JSON stands for.
+/// The bytes that a message in JSON encodes.
 pub(super) fn raw_body(sent: &Sent<'_>) -> Result<Vec<u8>, String> {
     let text = || {
         serde_json::from_str::<String>(sent.body.get())

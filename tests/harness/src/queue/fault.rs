@@ -1,4 +1,4 @@
-//! What the local queue does wrong on demand.
+//! Faults that the local queue produces on demand.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::message::JsonBodies;
 
-/// The faults in force. Everything is off in the default; a field that is absent in JSON keeps its default.
+/// The active faults. By default all are off. A field that is missing in JSON has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// A Worker's sends are refused as overloaded (10250).
+    /// A Worker's sends are refused because the queue is overloaded (10250).
     pub overloaded: Times,
     /// Pulls are answered with `pull_status`.
     pub pull_failures: Times,
@@ -20,43 +20,43 @@ pub struct Faults {
     pub pull_latency_ms: u64,
     /// Every message is delivered twice.
     pub duplicates: bool,
-    /// Acknowledgements are answered and forgotten: the messages come back at once.
+    /// Acknowledgements are confirmed but have no effect: the messages return at once.
     pub forgotten_acks: Times,
-    /// Connections are closed without an answer, whatever was asked.
+    /// Connections are closed without a response, whatever the request.
     pub dropped_connections: Times,
-    /// Pull and acknowledge answer 405, as before `http_pull` is enabled for a queue.
+    /// Pulls and acknowledgements are answered 405, as before `http_pull` is enabled for a queue.
     pub pull_disabled: bool,
-    /// In which form a pull answers bodies of content type `json`.
+    /// The form in which a pull returns bodies of content type `json`.
     pub json_bodies: JsonBodies,
-    /// The answer to a pull that is larger than this, in bytes, is cut off in its middle: the connection is closed. 0 is
+    /// The response to a pull that is larger than this, in bytes, is cut off halfway: the connection is closed. 0 means
     /// no limit.
     pub pull_cut_above_bytes: u64,
-    /// The answer to a pull arrives at this rate, in bytes per second. 0 is no limit.
+    /// The response to a pull arrives at this rate, in bytes per second. 0 means no limit.
     pub pull_bytes_per_s: u64,
-    /// What is wrong with a message that a pull answers.
+    /// Messages that a pull returns garbled.
     pub garbled: Option<Garbled>,
 }
 
-/// A message that a pull answers wrongly.
+/// Which messages a pull garbles, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Garbled {
-    /// It is each message whose body holds this text.
+    /// Each message whose body contains this text is garbled.
     pub holding: String,
     pub how: Garble,
 }
 
-/// What is wrong with it.
+/// How a message is garbled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Garble {
-    /// Its body makes the whole answer something that is no JSON.
+    /// Its body makes the whole response invalid JSON.
     NotJson,
-    /// Its body is a JSON string that stands for no text, because it holds half of a surrogate pair.
+    /// Its body is a JSON string that encodes no text, because it has half of a surrogate pair.
     LoneSurrogate,
 }
 
-/// How many requests a fault is for.
+/// How many requests a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Times {
@@ -67,7 +67,7 @@ pub enum Times {
 }
 
 impl Times {
-    /// Whether this request is hit; counts it.
+    /// Whether the fault affects this request. Counts it if so.
     pub fn strike(&mut self) -> bool {
         match self {
             Self::Never | Self::Next(0) => false,
@@ -81,13 +81,13 @@ impl Times {
 }
 
 impl Faults {
-    /// The status of a pull that fails, where this one does.
+    /// The status of this pull, if it is to fail.
     pub fn failing_pull(&mut self) -> Option<u16> {
         let status = if self.pull_status == 0 { 500 } else { self.pull_status };
         self.pull_failures.strike().then_some(status)
     }
 
-    /// How long a pull is held up.
+    /// How long a pull is delayed.
     #[must_use]
     pub fn pull_latency(&self) -> Duration {
         Duration::from_millis(self.pull_latency_ms)
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counted_fault_strikes_as_often_as_was_asked() {
+    fn a_counted_fault_affects_exactly_that_many_requests() {
         let mut times = Times::Next(2);
         assert_eq!([times.strike(), times.strike(), times.strike()], [true, true, false]);
         assert!(!Times::Never.strike());

@@ -1,4 +1,4 @@
-//! A message of the local queue and the forms in which its body travels.
+//! A message of the local queue, and the forms in which its body is sent.
 
 use axum::body::Bytes;
 use base64::Engine as _;
@@ -10,12 +10,12 @@ pub const MAX_MESSAGE_BYTES: usize = 128_000;
 /// Cloudflare's limit for one batch of messages that a Worker sends, in bytes.
 pub const MAX_BATCH_BYTES: usize = 256_000;
 
-/// How the sender marked the body.
+/// The content type that the sender set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ContentType {
     Text,
-    /// What Cloudflare assumes where nothing is said.
+    /// Cloudflare's default.
     #[default]
     Json,
     Bytes,
@@ -35,25 +35,25 @@ impl ContentType {
         }
     }
 
-    /// Reads that name.
+    /// Parses that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Text, Self::Json, Self::Bytes, Self::V8].into_iter().find(|kind| kind.name() == name)
     }
 }
 
-/// How a pull answers a body of content type `json`: production has been seen to do both.
+/// The form in which a pull returns a body of content type `json`: production has been seen to use both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JsonBodies {
     /// As documented.
     #[default]
     Base64,
-    /// As seen.
+    /// As seen in production.
     Plain,
 }
 
-/// A message as it was accepted. Cloning it does not copy the body.
+/// An accepted message. Cloning it does not copy the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// 32 hexadecimal digits.
@@ -61,7 +61,7 @@ pub struct Message {
     /// Unix time in milliseconds.
     pub accepted_at_ms: u64,
     pub content_type: ContentType,
-    /// The raw bytes; for `json` its text.
+    /// The raw bytes; for `json` the bytes of its text.
     pub body: Bytes,
 }
 
@@ -72,13 +72,13 @@ impl Message {
         Self { id: crate::random::text(), accepted_at_ms, content_type, body: body.into() }
     }
 
-    /// The bytes of the body.
+    /// The size of the body in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.body.len() as u64
     }
 
-    /// The body as a pull answers it.
+    /// The body as a pull returns it.
     #[must_use]
     pub fn pulled_body(&self, json: JsonBodies) -> String {
         let plain = || String::from_utf8_lossy(&self.body).into_owned();
@@ -91,11 +91,11 @@ impl Message {
     }
 }
 
-/// A message under a lease.
+/// A leased message.
 #[derive(Debug, Clone)]
 pub struct Pulled {
     pub message: Message,
-    /// How often it has been delivered, this time included.
+    /// The number of deliveries, including this one.
     pub attempts: u32,
     pub lease_id: String,
 }

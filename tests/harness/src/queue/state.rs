@@ -1,36 +1,36 @@
-//! The queue itself: a state machine that never reads a clock, `now_ms` (Unix time in milliseconds) is an argument.
+//! The queue itself: a state machine that never reads a clock. `now_ms` (Unix time in milliseconds) is an argument.
 //!
-//! A message waits, is leased by a pull, and is gone once it is acknowledged. A lease that runs out, or an explicit
-//! retry, makes the message wait again; once it has been delivered `1 + max_retries` times it is a dead letter, which
-//! [`super::account`] takes away. A message that is older than the retention is deleted, leased or not, and is no dead
-//! letter. An acknowledgement counts by the message, not by the lease: a late one is accepted even when the message has
-//! been delivered again meanwhile, as Cloudflare documents.
+//! A message waits, is leased by a pull, and is removed once it is acknowledged. If its lease expires, or a consumer
+//! requests a retry, it waits again. Once it has been delivered `1 + max_retries` times it is a dead letter instead,
+//! which [`super::account`] takes. A message that is older than the retention is deleted, leased or not, and is not a
+//! dead letter. An acknowledgement applies to the message, not to the lease: a late one is accepted even if the message
+//! has been delivered again since, as Cloudflare documents.
 //!
-//! No operation scans: waiting messages are a queue, delays and lease expiries are heaps, ages are a list in the order of
-//! arrival; outdated entries are recognised and skipped when they come up.
+//! No operation scans: waiting messages are in a queue, delays and lease expiries are in heaps, and ages are in a list
+//! in the order of arrival. Outdated entries are recognised and skipped when they come up.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::message::{Message, Pulled};
 
-/// What a queue and its pull consumer are configured with.
+/// The configuration of a queue and its pull consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// How long a message is kept, in seconds.
     pub retention_s: u64,
-    /// How many messages a pull leases that does not say.
+    /// How many messages a pull leases if it sets no `batch_size`.
     pub batch_size: usize,
-    /// How long a lease lasts where a pull does not say, in milliseconds.
+    /// How long a lease lasts if the pull does not set it, in milliseconds.
     pub visibility_timeout_ms: u64,
-    /// How often a message is delivered again before it becomes a dead letter.
+    /// How often a message is redelivered before it becomes a dead letter.
     pub max_retries: u32,
-    /// How long a message waits after its lease has run out, or after a retry that names no delay, in seconds.
+    /// How long a message waits after its lease has expired, or after a retry without a delay, in seconds.
     pub retry_delay_s: u64,
 }
 
 impl Default for Settings {
-    /// What the README tells an operator to configure for the queue of events.
+    /// The configuration of the README for the queue of events.
     fn default() -> Self {
         Self {
             retention_s: 14 * 24 * 60 * 60,
@@ -42,41 +42,41 @@ impl Default for Settings {
     }
 }
 
-/// What happened since the start, and what is there at the moment.
+/// Counts since the start, and of the present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
-    /// Messages that were sent and accepted.
+    /// Accepted messages.
     pub accepted: u64,
-    /// Deliveries: a message that is delivered again counts again.
+    /// Deliveries: a redelivered message counts again.
     pub pulled: u64,
-    /// Messages that were acknowledged and are gone.
+    /// Acknowledged messages.
     pub acked: u64,
-    /// Messages that came back, because their lease ran out or a retry was asked for.
+    /// Messages that returned because their lease expired or a retry was requested.
     pub returned: u64,
-    /// Messages that were delivered too often.
+    /// Messages that became dead letters.
     pub dead_lettered: u64,
-    /// Those of them that were deleted, because the queue has no dead-letter queue.
+    /// Dead letters that were deleted because the queue has no dead-letter queue.
     pub dropped: u64,
     /// Messages that were deleted because they were older than the retention.
     pub expired: u64,
-    /// How often the message that was delivered most often was delivered.
+    /// The largest number of deliveries of one message.
     pub most_attempts: u32,
-    /// Messages under a lease.
+    /// Leased messages.
     pub in_flight: u64,
-    /// Messages that wait to be pulled, delayed ones included.
+    /// Messages that wait to be pulled, including delayed ones.
     pub backlog: u64,
 }
 
-/// What [`State::ack`] did.
+/// The result of [`State::ack`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Acknowledged {
     pub acked: u64,
     pub retried: u64,
-    /// Leases that name no message that is still there.
+    /// Invalid leases: those of removed messages and, for a retry, expired ones.
     pub unknown: Vec<String>,
 }
 
-/// A retry that a consumer asks for; without a delay the consumer's `retry_delay_s` counts.
+/// A retry that a consumer requests; without a delay the consumer's `retry_delay_s` applies.
 #[derive(Debug, Clone)]
 pub struct Retry {
     pub lease_id: String,
@@ -93,9 +93,9 @@ pub struct State {
     waiting: VecDeque<u64>,
     delayed: BinaryHeap<Reverse<(u64, u64)>>,
     expiries: BinaryHeap<Reverse<(u64, u64, u64)>>,
-    /// When each message arrived in this queue, Unix time in milliseconds, the oldest first.
+    /// The arrival of each message in this queue, in Unix milliseconds, oldest first, with the key of its entry.
     ages: VecDeque<(u64, u64)>,
-    /// Dead letters that have not been taken away yet.
+    /// Dead letters that have not been taken yet.
     dead: Vec<Message>,
     backlog_bytes: u64,
     counters: Counters,
@@ -105,9 +105,9 @@ pub struct State {
 struct Entry {
     message: Message,
     attempts: u32,
-    /// The number of the lease it is under.
+    /// The number of its present lease.
     lease: Option<u64>,
-    /// A copy that only a fault made; it is not copied again.
+    /// Whether a fault added this entry for a second delivery. It is not added a third time.
     twin: bool,
 }
 
@@ -118,25 +118,25 @@ impl State {
         Self { settings, ..Self::default() }
     }
 
-    /// Changes the configuration; the retention counts for what is there already, too.
+    /// Changes the configuration. The retention also applies to messages already in the queue.
     pub fn configure(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Accepts a message; it can be pulled once `delay_s` seconds are over.
+    /// Accepts a message, which can be pulled after `delay_s` seconds.
     pub fn push(&mut self, now_ms: u64, message: Message, delay_s: u64) {
         self.counters.accepted += 1;
         self.insert(now_ms, Entry { message, attempts: 0, lease: None, twin: false }, delay_s);
     }
 
-    /// Accepts a message that counts as delivered `attempts` times.
+    /// Accepts a message that counts as already delivered `attempts` times.
     pub fn push_leased(&mut self, now_ms: u64, message: Message, attempts: u32) {
         self.counters.accepted += 1;
         self.insert(now_ms, Entry { message, attempts, lease: None, twin: false }, 0);
     }
 
-    /// Leases up to `limit` messages for `visibility_timeout_ms`. With `duplicate` each message is also put back as a
-    /// copy with the same id, which a later pull delivers: what at-least-once delivery permits.
+    /// Leases up to `limit` messages for `visibility_timeout_ms`. With `duplicate`, a second entry with the same id is
+    /// added for each message, which a later pull delivers. At-least-once delivery permits that.
     pub fn pull(
         &mut self,
         now_ms: u64,
@@ -150,7 +150,7 @@ impl State {
         let mut twins = Vec::new();
         while pulled.len() < limit {
             let Some(key) = self.waiting.pop_front() else { break };
-            // Acknowledged late, after it had come back.
+            // It was acknowledged late, after it had returned to the queue.
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             self.next_lease += 1;
             entry.lease = Some(self.next_lease);
@@ -176,7 +176,7 @@ impl State {
         pulled
     }
 
-    /// Acknowledges and returns messages.
+    /// Acknowledges messages, and returns others to the queue.
     pub fn ack(&mut self, now_ms: u64, acks: &[String], retries: &[Retry]) -> Acknowledged {
         self.advance(now_ms);
         let mut done = Acknowledged::default();
@@ -209,13 +209,13 @@ impl State {
         self.counters
     }
 
-    /// The bytes of the bodies that wait.
+    /// The size of the bodies of waiting messages, in bytes.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
         self.backlog_bytes
     }
 
-    /// When the oldest waiting message was accepted, Unix time in milliseconds; 0 where none waits.
+    /// The time at which the first waiting message was accepted, in Unix milliseconds; 0 if none waits.
     pub fn oldest_ms(&mut self) -> u64 {
         while let Some(key) = self.waiting.front() {
             if let Some(entry) = self.entries.get(key) {
@@ -231,7 +231,7 @@ impl State {
         self.entries.values().map(|entry| &entry.message)
     }
 
-    /// Takes away the dead letters that have come up since the last time.
+    /// Takes the dead letters since the last call.
     pub fn take_dead(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.dead)
     }
@@ -241,7 +241,7 @@ impl State {
         self.counters.dropped += count;
     }
 
-    /// Makes due what is due: messages that are too old, delays that are over and leases that have run out.
+    /// Processes due changes: deletes messages that are too old, and ends delays and leases.
     pub fn advance(&mut self, now_ms: u64) {
         let retention_ms = self.settings.retention_s * 1_000;
         while let Some(&(arrived_ms, key)) = self.ages.front()
@@ -258,7 +258,7 @@ impl State {
         {
             self.expiries.pop();
             if self.entries.get(&key).is_some_and(|entry| entry.lease == Some(lease)) {
-                // Its delay began when the lease ended, not when that was noticed.
+                // Its delay began when the lease expired, not when that was noticed.
                 self.give_back(at_ms, key, self.settings.retry_delay_s);
             }
         }
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    /// A leased message comes back: it waits again, or has been delivered too often.
+    /// Returns a leased message: it waits again, or becomes a dead letter if it has been delivered too often.
     fn give_back(&mut self, now_ms: u64, key: u64, delay_s: u64) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         self.counters.returned += 1;
@@ -321,7 +321,8 @@ impl State {
     }
 }
 
-/// Cloudflare's leases are encrypted tokens of 200 bytes and more; a client that cannot hold such a one must fail here.
+/// Builds a lease id. Cloudflare's are encrypted tokens of at least 200 bytes, and a client that cannot store one has
+/// to fail here.
 fn lease_id(key: u64, lease: u64) -> String {
     format!("eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..{key:016x}{lease:016x}{:0>170}", "")
 }

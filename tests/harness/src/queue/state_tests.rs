@@ -16,7 +16,7 @@ fn bodies(pulled: &[Pulled]) -> Vec<String> {
 }
 
 #[test]
-fn messages_are_pulled_in_order_and_once_while_their_lease_lasts() {
+fn messages_are_pulled_in_order_and_only_once_while_their_lease_lasts() {
     let mut queue = queue(3);
     for body in ["a", "b", "c"] {
         queue.push(NOW, message(body), 0);
@@ -29,7 +29,7 @@ fn messages_are_pulled_in_order_and_once_while_their_lease_lasts() {
 }
 
 #[test]
-fn a_lease_that_runs_out_brings_the_message_back_with_one_more_attempt() {
+fn a_message_returns_with_one_more_attempt_when_its_lease_expires() {
     let mut queue = queue(3);
     queue.push(NOW, message("a"), 0);
     let first = queue.pull(NOW, 1, None, false);
@@ -40,7 +40,7 @@ fn a_lease_that_runs_out_brings_the_message_back_with_one_more_attempt() {
 }
 
 #[test]
-fn a_pull_can_ask_for_its_own_visibility_timeout() {
+fn a_pull_can_set_its_own_visibility_timeout() {
     let mut queue = queue(3);
     queue.push(NOW, message("a"), 0);
     queue.pull(NOW, 1, Some(5_000), false);
@@ -49,7 +49,7 @@ fn a_pull_can_ask_for_its_own_visibility_timeout() {
 }
 
 #[test]
-fn an_acknowledged_message_is_gone_and_its_lease_unknown() {
+fn an_acknowledged_message_is_removed_and_its_lease_is_unknown() {
     let mut queue = queue(3);
     queue.push(NOW, message("a"), 0);
     let lease = queue.pull(NOW, 1, None, false)[0].lease_id.clone();
@@ -63,7 +63,7 @@ fn an_acknowledged_message_is_gone_and_its_lease_unknown() {
 }
 
 #[test]
-fn a_late_acknowledgement_counts_even_when_the_message_was_delivered_again() {
+fn a_late_acknowledgement_is_accepted_even_if_the_message_was_redelivered() {
     let mut queue = queue(3);
     queue.push(NOW, message("waits again"), 0);
     queue.push(NOW, message("under another lease"), 0);
@@ -78,7 +78,7 @@ fn a_late_acknowledgement_counts_even_when_the_message_was_delivered_again() {
 }
 
 #[test]
-fn a_retry_comes_back_after_its_delay_and_an_outdated_lease_cannot_ask_for_one() {
+fn a_retried_message_returns_after_its_delay_and_an_outdated_lease_cannot_request_a_retry() {
     let mut queue = queue(3);
     queue.push(NOW, message("a"), 0);
     let old = queue.pull(NOW, 1, None, false)[0].lease_id.clone();
@@ -91,13 +91,13 @@ fn a_retry_comes_back_after_its_delay_and_an_outdated_lease_cannot_ask_for_one()
 }
 
 #[test]
-fn a_delayed_message_cannot_be_pulled_before_its_time() {
+fn a_delayed_message_cannot_be_pulled_before_its_delay_ends() {
     let mut queue = queue(3);
     queue.push(NOW, message("later"), 2);
     queue.push(NOW, message("now"), 0);
     assert_eq!(bodies(&queue.pull(NOW, 10, None, false)), ["now"]);
     assert_eq!(queue.counters(NOW).backlog, 1);
-    assert_eq!(bodies(&queue.pull(NOW + 2_000, 1, None, false)), ["later"], "before the one whose lease ran out");
+    assert_eq!(bodies(&queue.pull(NOW + 2_000, 1, None, false)), ["later"], "before the one whose lease expired");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_duplicate_fault_delivers_each_message_exactly_twice_under_one_id() {
 }
 
 #[test]
-fn the_bytes_and_the_age_of_the_backlog_are_known() {
+fn the_size_and_the_age_of_the_backlog_are_counted() {
     let mut queue = queue(3);
     assert_eq!((queue.backlog_bytes(), queue.oldest_ms()), (0, 0));
     queue.push(NOW, message("abc"), 0);

@@ -45,7 +45,7 @@ fn code(response: &reqwest::Response) -> &str {
 }
 
 #[tokio::test]
-async fn a_message_is_pushed_pulled_and_acknowledged_in_cloudflares_shapes() {
+async fn a_message_is_pushed_pulled_and_acknowledged_in_cloudflares_format() {
     let client = Client::start().await;
     let (status, answer) = client.call("/messages", json!({ "body": "hello", "content_type": "text" })).await;
     assert_eq!((status, &answer["success"]), (200, &json!(true)));
@@ -68,7 +68,7 @@ async fn a_message_is_pushed_pulled_and_acknowledged_in_cloudflares_shapes() {
 }
 
 #[tokio::test]
-async fn a_retry_is_delivered_again_and_every_content_type_comes_back_whole() {
+async fn a_retried_message_is_redelivered_and_every_content_type_is_preserved() {
     let client = Client::start().await;
     let batch = json!({ "messages": [
         { "body": { "a": 1 }, "content_type": "json" },
@@ -88,7 +88,7 @@ async fn a_retry_is_delivered_again_and_every_content_type_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn what_cloudflare_refuses_is_refused() {
+async fn requests_that_cloudflare_refuses_are_refused() {
     let client = Client::start().await;
     let with_token = |token: &str, url: String| client.http.post(url).bearer_auth(token).json(&json!({})).send();
     let wrong_token = with_token("wrong", client.url("/messages/pull")).await.expect("answers");
@@ -110,7 +110,7 @@ async fn what_cloudflare_refuses_is_refused() {
 }
 
 #[tokio::test]
-async fn a_binding_sends_metrics_come_back_and_sizes_are_enforced() {
+async fn a_send_by_binding_returns_metrics_and_sizes_are_enforced() {
     let client = Client::start().await;
     let sent = client.send("text", vec![b'x'; 128_000]).await;
     assert_eq!(sent.status(), 200);
@@ -132,7 +132,7 @@ async fn a_binding_sends_metrics_come_back_and_sizes_are_enforced() {
 }
 
 #[tokio::test]
-async fn the_bridge_hands_over_text_and_bytes() {
+async fn the_bridge_forwards_text_and_bytes() {
     let client = Client::start().await;
     let batch = json!({ "messages": [
         { "body": "line\nbody", "content_type": "text" },
@@ -147,7 +147,7 @@ async fn the_bridge_hands_over_text_and_bytes() {
 }
 
 #[tokio::test]
-async fn faults_are_switched_on_and_off_by_http() {
+async fn faults_are_switched_on_and_off_over_http() {
     let client = Client::start().await;
     let faults = json!({
         "overloaded": { "next": 2 },
@@ -166,8 +166,8 @@ async fn faults_are_switched_on_and_off_by_http() {
     assert_eq!(client.call("/messages/pull", json!({})).await.0, 429);
     let lease = client.pull().await[0]["lease_id"].clone();
     let (_, answer) = client.call("/messages/ack", json!({ "acks": [{ "lease_id": lease }] })).await;
-    assert_eq!(answer["result"]["ackCount"], 1, "answered");
-    assert_eq!(client.pull().await[0]["attempts"], 2, "and forgotten");
+    assert_eq!(answer["result"]["ackCount"], 1, "the acknowledgement is confirmed");
+    assert_eq!(client.pull().await[0]["attempts"], 2, "but has no effect");
 
     client.queue.fault(|faults| faults.pull_disabled = true);
     let (status, answer) = client.call("/messages/pull", json!({})).await;
@@ -180,7 +180,7 @@ async fn faults_are_switched_on_and_off_by_http() {
 }
 
 #[tokio::test]
-async fn latency_holds_a_pull_up() {
+async fn latency_delays_a_pull() {
     let client = Client::start().await;
     client.queue.fault(|faults| faults.pull_latency_ms = 150);
     let begun = Instant::now();
@@ -189,7 +189,7 @@ async fn latency_holds_a_pull_up() {
 }
 
 #[tokio::test]
-async fn a_queue_and_its_consumer_are_described_in_cloudflares_shapes() {
+async fn a_queue_and_its_consumer_are_described_in_cloudflares_format() {
     let client = Client::start().await;
     let get = async |path: &str| {
         let request = client.http.get(client.url(path)).bearer_auth(client.queue.token());
@@ -210,7 +210,7 @@ async fn a_queue_and_its_consumer_are_described_in_cloudflares_shapes() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_pulled_from_the_queue_they_went_to() {
+async fn dead_letters_are_pulled_from_the_dead_letter_queue() {
     let client = Client::start().await;
     client.queue.configure(EVENTS, |queue| queue.settings.max_retries = 0);
     client.queue.push("a");
@@ -224,7 +224,7 @@ async fn dead_letters_are_pulled_from_the_queue_they_went_to() {
 }
 
 #[tokio::test]
-async fn the_clock_is_moved_by_http_and_what_is_too_old_expires() {
+async fn the_clock_is_moved_over_http_and_old_messages_expire() {
     let client = Client::start().await;
     client.queue.push("a");
     let advance = async |seconds: u64| {
@@ -240,7 +240,7 @@ async fn the_clock_is_moved_by_http_and_what_is_too_old_expires() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large_is_cut_off_in_its_middle() {
+async fn a_response_that_is_too_large_is_cut_off_halfway() {
     let client = Client::start().await;
     client.queue.fault(|faults| faults.pull_cut_above_bytes = 5_000);
     for _ in 0..2 {
@@ -259,7 +259,7 @@ async fn an_answer_that_is_too_large_is_cut_off_in_its_middle() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_takes_its_time_and_is_whole() {
+async fn a_slow_response_takes_its_time_and_is_complete() {
     let client = Client::start().await;
     client.queue.fault(|faults| faults.pull_bytes_per_s = 50_000);
     client.queue.push(&"x".repeat(10_000));
@@ -269,7 +269,7 @@ async fn a_slow_answer_takes_its_time_and_is_whole() {
 }
 
 #[tokio::test]
-async fn a_garbled_message_spoils_the_answer_or_only_itself() {
+async fn a_garbled_message_invalidates_the_response_or_only_itself() {
     let client = Client::start().await;
     for body in ["good", "the bad \"one\""] {
         client.queue.push(body);

@@ -1,4 +1,4 @@
-//! What a destination does with a request.
+//! The behaviours of a destination.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,12 +12,12 @@ use tokio::time::{Interval, interval};
 
 use crate::server::{Answer, Cut};
 
-/// What a destination does with a request.
+/// How a destination handles a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
     /// Answers with a status.
     Status(u16),
-    /// Answers with a status and a `Retry-After`: seconds or a date.
+    /// Answers with a status and a `Retry-After`, in seconds or as a date.
     RetryAfter(u16, String),
     /// Waits, then answers 200.
     Delay(Duration),
@@ -29,16 +29,16 @@ pub enum Behaviour {
     Redirect(String),
     /// Resets the connection (RST).
     Reset,
-    /// Closes the connection without an answer (FIN).
+    /// Closes the connection without a response (FIN).
     Close,
     /// Answers 200 with a body of this many bytes.
     HugeBody(usize),
-    /// Answers 200 at once, and then a byte of its endless body at each of these intervals.
+    /// Answers 200 at once, and then sends one byte of an endless body at each of these intervals.
     SlowDrip(Duration),
 }
 
 impl Behaviour {
-    /// The answer to one request, or how its connection ends instead.
+    /// Returns the response to one request, or how the connection ends instead.
     pub async fn act(self) -> Answer {
         match self {
             Self::Status(code) => Ok(status(code, Body::from(format!("answer {code}")))),
@@ -63,12 +63,12 @@ impl Behaviour {
 
 fn status(code: u16, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(code).expect("a test names a status between 100 and 999");
+    *response.status_mut() = StatusCode::from_u16(code).expect("the test uses a status between 100 and 999");
     response
 }
 
 fn with_header(mut response: Response<Body>, name: http::HeaderName, value: &str) -> Answer {
-    response.headers_mut().insert(name, value.parse().expect("a test names a value that a header can have"));
+    response.headers_mut().insert(name, value.parse().expect("the test uses a valid header value"));
     Ok(response)
 }
 

@@ -1,4 +1,4 @@
-//! Standard Webhooks signatures as a receiver verifies them (standardwebhooks.com, `v1` and `v1a`).
+//! Standard Webhooks signatures, verified as a receiver verifies them (standardwebhooks.com, `v1` and `v1a`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,19 +9,19 @@ use sha2::Sha256;
 use super::Received;
 use crate::provider::now_s;
 
-/// How far the time in a request may be from now, in seconds.
+/// The maximum difference between the time in a request and now, in seconds.
 const TOLERANCE_S: u64 = 300;
 
 /// Why a request does not verify.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureProblem {
-    /// A header is missing or stands twice.
+    /// A header is missing or appears twice.
     Header(&'static str),
     /// The time of signing is too far from now.
     Time,
     /// The key is neither `whsec_…` nor `whpk_…`.
     Key,
-    /// No signature of a version that the key is for is right.
+    /// No signature of the key's version is correct.
     Signature,
 }
 

@@ -8,7 +8,7 @@ fn client() -> reqwest::Client {
 }
 
 #[tokio::test]
-async fn a_destination_follows_its_script_and_then_its_habit() {
+async fn a_destination_follows_its_script_and_then_its_default_behaviour() {
     let receiver = Receiver::start().await.expect("starts");
     receiver.next([
         Behaviour::Status(500),
@@ -24,7 +24,7 @@ async fn a_destination_follows_its_script_and_then_its_habit() {
     }
     let statuses: Vec<u16> = seen.iter().map(|(status, ..)| *status).collect();
     assert_eq!(statuses, [500, 429, 302, 200, 200]);
-    assert_eq!(seen[1].1.as_ref().expect("there"), "7");
+    assert_eq!(seen[1].1.as_ref().expect("the header is present"), "7");
     assert_eq!(seen[3].2, 100_000);
     assert_eq!(receiver.count(), 5);
 }
@@ -45,12 +45,12 @@ async fn a_destination_can_reset_close_hang_and_drip() {
 }
 
 #[tokio::test]
-async fn a_signature_verifies_only_with_its_key_and_untouched() {
+async fn a_signature_verifies_only_with_its_key_and_an_unchanged_request() {
     let receiver = Receiver::start().await.expect("starts");
     for provider in [Provider::standard_webhooks(), Provider::standard_webhooks_ed25519()] {
         receiver.forget();
         let good = provider.sample("evt_1");
-        let other = provider.with_another_secret().expect("has one");
+        let other = provider.with_another_secret().expect("signs with a secret");
         let requests = [
             good.clone(),
             good.clone().with_body("{}"),

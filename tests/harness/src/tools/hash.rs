@@ -1,4 +1,4 @@
-//! Whether something has changed since it was built.
+//! Hashes of sources, to detect changes since a build.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Doing as _, Result};
 
-/// SHA-256 over the names and contents of files, and of all files below folders, in hexadecimal. Hidden files, and
-/// folders that hold only what was built (`build`, `target`, `node_modules`), do not count.
+/// Returns the SHA-256 of the names and contents of files, and of all files below folders, in hexadecimal. Hidden
+/// files, and folders with build output (`build`, `target`, `node_modules`), are ignored.
 ///
 /// # Errors
-/// Where something cannot be read.
+/// Returns an error if a file or folder cannot be read.
 pub fn hash_of(paths: &[&Path]) -> Result<String> {
     let mut files = Vec::new();
     for path in paths {
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn a_hash_changes_with_every_name_and_content_and_with_nothing_else() {
-        let folder = crate::place::temporary("hash").expect("made");
+        let folder = crate::place::temporary("hash").expect("is created");
         let write = |name: &str, text: &str| {
             let file = folder.join(name);
-            std::fs::create_dir_all(file.parent().expect("has one")).expect("made");
-            std::fs::write(file, text).expect("written");
+            std::fs::create_dir_all(file.parent().expect("has a parent")).expect("is created");
+            std::fs::write(file, text).expect("is written");
         };
-        let hash = || hash_of(&[&folder]).expect("read");
+        let hash = || hash_of(&[&folder]).expect("is read");
         write("src/a.rs", "one");
         let first = hash();
         write("build/index.js", "built");
@@ -74,6 +74,6 @@ mod tests {
         let second = hash();
         write("src/b.rs", "");
         assert!(first != second && second != hash());
-        std::fs::remove_dir_all(&folder).expect("removed");
+        std::fs::remove_dir_all(&folder).expect("is removed");
     }
 }

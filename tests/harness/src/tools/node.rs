@@ -7,19 +7,19 @@ use super::Lock;
 use crate::error::{Doing as _, Error, Result};
 use crate::place;
 
-/// The folder `node_modules` with what `package-lock.json` names, installed where that is still to be done.
+/// Returns the folder `node_modules` with the packages of `package-lock.json`, which are installed if necessary.
 ///
 /// # Errors
-/// Without a Node that is new enough, without npm, or where the packages cannot be fetched.
+/// Returns an error if Node is missing or too old, if npm is missing, or if the packages cannot be fetched.
 pub fn node_packages() -> Result<PathBuf> {
     static PACKAGES: OnceLock<Result<PathBuf>> = OnceLock::new();
     PACKAGES.get_or_init(|| prepare::node::packages().map_err(Error::new)).clone()
 }
 
-/// The path of a program that a package brings, such as `wrangler`.
+/// Returns the path of a program that a package provides, such as `wrangler`.
 ///
 /// # Errors
-/// As [`node_packages`], and where no package brings it.
+/// Same as [`node_packages`]. Also returns an error if no package provides the program.
 pub fn program(name: &str) -> Result<PathBuf> {
     let program = node_packages()?.join(".bin").join(name);
     if program.exists() {
@@ -28,11 +28,11 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Err(Error::new(format!("there is no {}; delete node_modules and start again", program.display())))
 }
 
-/// A folder with the providers' own SDKs that `tests/sdk/package-lock.json` names, installed where that is still to be done.
-/// It is kept between clones of the repository: it is large and changes seldom.
+/// Returns a folder with the providers' own SDKs that `tests/sdk/package-lock.json` lists, which are installed if
+/// necessary. Clones of the repository share it, because it is large and seldom changes.
 ///
 /// # Errors
-/// As [`node_packages`].
+/// Same as [`node_packages`].
 pub fn provider_sdks() -> Result<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf>> = OnceLock::new();
     FOLDER.get_or_init(install_sdks).clone()
@@ -46,7 +46,7 @@ fn install_sdks() -> Result<PathBuf> {
         let from = listed.join(name);
         std::fs::copy(&from, folder.join(name)).doing(|| format!("cannot copy {}", from.display()))?;
     }
-    // None of them needs more than its files.
+    // None of them needs its install scripts.
     let what = "installing the providers' SDKs (about 650 MB, a minute or two)";
     prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
     Ok(folder)

@@ -8,19 +8,19 @@ use prepare::program::{self, Profile};
 use super::node_packages;
 use crate::error::{Error, Result};
 
-/// The relay's program, built in the profile that this program was built in.
+/// Returns the path of the relay's program, built in the profile of this program.
 ///
 /// # Errors
-/// If it does not compile.
+/// Returns an error if it does not compile.
 pub fn relay() -> Result<PathBuf> {
     static RELAY: OnceLock<Result<PathBuf>> = OnceLock::new();
     RELAY.get_or_init(build_relay).clone()
 }
 
-/// The folder with the built Worker (`index.js`, `index_bg.wasm`), which is built if its sources have changed.
+/// Returns the folder with the built Worker (`index.js`, `index_bg.wasm`), which is built if its sources have changed.
 ///
 /// # Errors
-/// If a tool is missing or the Worker does not compile.
+/// Returns an error if a tool is missing or the Worker does not compile.
 pub fn worker() -> Result<PathBuf> {
     static WORKER: OnceLock<Result<PathBuf>> = OnceLock::new();
     WORKER
@@ -31,7 +31,7 @@ pub fn worker() -> Result<PathBuf> {
         .clone()
 }
 
-#[expect(clippy::disallowed_methods, reason = "whether the process before this one has built it")]
+#[expect(clippy::disallowed_methods, reason = "an earlier process sets it if it has built the relay")]
 fn build_relay() -> Result<PathBuf> {
     if std::env::var_os(prepare::PREPARED).is_some() {
         return Ok(program::path("tidegate", Profile::current()));

@@ -1,4 +1,5 @@
-//! Python programs from the Python Package Index, in exactly the versions and with the hashes that a file lists.
+//! Python programs from the Python Package Index, in exactly the versions and with the hashes that a requirements file
+//! lists.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +11,15 @@ use super::Lock;
 use crate::error::{Doing as _, Error, Result};
 use crate::place;
 
-/// What to do if there is no Python that can install packages.
+/// The advice if there is no Python that can install packages.
 const ADVICE: &str =
     "install Python 3.10 or newer with its module venv (Debian: apt-get install python3-venv), then start again";
 
-/// The program `schemathesis`, with what `tests/openapi/requirements.txt` lists. It is kept between clones of the repository.
+/// Returns the path of the program `schemathesis`, with the packages of `tests/openapi/requirements.txt`. Clones of the
+/// repository share it.
 ///
 /// # Errors
-/// Without a Python that is new enough and has `venv`, or if the packages cannot be fetched.
+/// Returns an error if Python is missing, too old or without `venv`, or if the packages cannot be fetched.
 pub fn schemathesis() -> Result<PathBuf> {
     static PROGRAM: OnceLock<Result<PathBuf>> = OnceLock::new();
     PROGRAM.get_or_init(install).clone()
@@ -25,7 +27,7 @@ pub fn schemathesis() -> Result<PathBuf> {
 
 fn install() -> Result<PathBuf> {
     let requirements = place::repository().join("tests/openapi/requirements.txt");
-    // By the content alone, so that clones share it.
+    // Named by the content alone, so that clones share it.
     let listed = std::fs::read(&requirements).doing(|| format!("cannot read {}", requirements.display()))?;
     let wanted = hex::encode(Sha256::digest(listed));
     let folder = place::cache().join("tools").join(format!("schemathesis-{}", wanted.get(..12).unwrap_or(&wanted)));
@@ -37,7 +39,7 @@ fn install() -> Result<PathBuf> {
     if stamp.is_file() {
         return Ok(program);
     }
-    // An interrupted installation is of no use.
+    // An interrupted installation cannot be used.
     if folder.exists() {
         std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
     }
