@@ -53,7 +53,7 @@ fn constants(expression: &'static str) -> Vec<&'static str> {
 }
 
 fn is_constant(name: &str) -> bool {
-    name.len() > 1 && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+    name.len() > 1 && name != "MAX" && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
 }
 
 /// The file that defines a constant: of those with its name the one whose path ends with its modules.
@@ -63,7 +63,7 @@ fn file_of(path: &str) -> &'static str {
     if let [only] = found.as_slice() {
         return only;
     }
-    let modules: Vec<&str> = modules.split("::").filter(|module| *module != "crate").collect();
+    let modules: Vec<&str> = modules.split("::").filter(|module| *module != "crate").map(unaliased).collect();
     let mut ending = modules.as_slice();
     loop {
         let file = format!("/{}.rs", ending.join("/"));
@@ -75,6 +75,16 @@ fn file_of(path: &str) -> &'static str {
             (_, [_, rest @ ..]) if !rest.is_empty() => ending = rest,
             _ => panic!("{path}: it may be in any of {found:?}"),
         }
+    }
+}
+
+/// The name of a module that the tables import under another one.
+fn unaliased(module: &str) -> &str {
+    match module {
+        "rest" => "api",
+        "pages" => "page",
+        "counting" => "count",
+        other => other,
     }
 }
 
