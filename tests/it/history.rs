@@ -1,4 +1,4 @@
-//! history: data past its retention is wait_until_dropped by partition, data that is still needed is kept, and both are reported.
+//! history: data past its retention is dropped by partition, data that is still needed is kept, and both are reported.
 
 use std::time::Duration;
 
@@ -259,7 +259,7 @@ async fn a_long_reader_delays_the_drop_of_partitions_and_nothing_else() {
         sqlx::query(read).execute(&mut *reading).await.expect("reads");
     }
     gateway.relay.start_again().await.expect("starts again");
-    gateway.relay.wait_for_log("could not be wait_until_dropped because a query is reading it", SOON).await;
+    gateway.relay.wait_for_log("could not be dropped because a query is reading it", SOON).await;
     for number in 0..100 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
