@@ -1,4 +1,4 @@
-//! retry: when a failed delivery is tried again, and when it is given up.
+//! retry: when a failed delivery is sent again, and when it is dead.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ async fn a_delivery_is_dead_after_the_last_attempt_and_can_be_retried_and_replay
     let has_succeeded = |replay: &Value| replay["state"] == "completed" && replay["succeeded"] == 1;
     gateway.api.wait_until("the replay to have succeeded", &path, SOON, has_succeeded).await;
     let again = gateway.api.post("/v1/replays", &json!({ "filter": { "state": "dead" }, "dry_run": true })).await;
-    assert_eq!(again.body["matched"], 0, "what has succeeded since is not replayed again");
+    assert_eq!(again.body["matched"], 0, "an event that has been delivered since is not replayed again");
 
     let id = id(&dead);
     gateway.api.post(&format!("/v1/deliveries/{id}/retry"), &json!({})).await.expect_status(200);
