@@ -41,7 +41,7 @@ async fn run(connection: &mut PgConnection, statements: &[&'static str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_cuts_of_all_connections_lose_nothing() {
+async fn cutting_all_connections_repeatedly_loses_nothing() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("cut").await;
     let mut pushed = HashSet::new();

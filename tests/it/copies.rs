@@ -260,7 +260,7 @@ async fn the_first_hundred_copies_lead_to_their_event_and_more_are_only_counted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_can_have_a_template_for_its_keys_or_changing_bodies_or_no_keys() {
+async fn a_source_can_set_a_template_for_its_keys_declare_changing_bodies_or_turn_its_keys_off() {
     let gateway = Gateway::relay_only().await;
     let template = gateway.api.create_source("template", &configured(json!({"key": "{json:object}.{json:at}"}))).await;
     let changing = gateway.api.create_source("changing", &configured(json!({"resend_changes_body": true}))).await;

@@ -41,7 +41,7 @@ async fn searches_and_transactions(database: &mut PgConnection) -> (i64, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn destinations_without_deliveries_are_not_searched_one_by_one() {
+async fn idle_destinations_are_not_searched_one_by_one() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("idle").await;
     let count = 2_000;

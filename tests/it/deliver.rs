@@ -181,7 +181,7 @@ async fn a_410_response_disables_the_destination_and_holds_its_other_deliveries(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_disabling_of_a_destination_creates_one_operational_event() {
+async fn each_time_a_destination_is_disabled_one_operational_event_is_created() {
     let gateway = Gateway::relay_only().await;
     let alerts = gateway.alerts().await;
     let line = gateway.line("gone").await;
@@ -285,7 +285,7 @@ async fn a_host_name_that_resolves_to_a_private_address_is_blocked_when_connecti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_name_is_reached_at_the_one_of_its_addresses_that_answers() {
+async fn a_host_name_is_reached_at_whichever_of_its_addresses_answers() {
     // `localhost` has addresses of both families.
     let gateway = Gateway::relay_only().await;
     for (name, address) in [("v6", IpAddr::from(Ipv6Addr::LOCALHOST)), ("v4", IpAddr::from(Ipv4Addr::LOCALHOST))] {

@@ -64,7 +64,7 @@ async fn a_signed_event_by_get_is_stored_and_delivered_with_its_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_accepts_unsigned_get_requests_only_if_its_config_says_so_and_else_answers_405() {
+async fn a_source_accepts_unsigned_get_requests_only_if_its_config_says_so_and_otherwise_answers_405() {
     let gateway = Gateway::start().await;
     let named = json!({ "key": { "query": "id" }, "type": { "query": "status" } });
     let source = json!({ "name": "receipts", "provider": "none", "config": named });

@@ -87,7 +87,7 @@ async fn a_patch_changes_a_part_of_a_destination_and_keeps_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_patch_keeps_the_headers_and_secrets_that_it_omits_but_no_header_for_another_origin() {
+async fn a_patch_keeps_the_headers_and_secrets_that_it_omits_but_drops_the_headers_for_another_origin() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let patch = async |change: Value| gateway.api.patch("/v1/destinations/line", &change).await.expect_status(200);

@@ -108,6 +108,6 @@ async fn a_missing_partition_is_created_and_deliveries_are_settled() {
     let path = format!("/v1/events/{event}");
     let is_settled = |event: &Value| event["deliveries"][0]["state"] == "succeeded";
     gateway.api.wait_until("the delivery to be settled", &path, SOON, is_settled).await;
-    assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "no message was taken for unreadable");
+    assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "no message was kept as unreadable");
     database.close().await.expect("closes");
 }

@@ -21,7 +21,7 @@ const LARGE: usize = 60;
 const LARGE_BYTES: usize = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_stops_responding_under_load_is_reconnected_and_nothing_is_lost() {
+async fn the_relay_recovers_from_a_database_that_stops_responding_under_load_and_loses_nothing() {
     let connections = CONNECTIONS.to_string();
     let (mut gateway, proxy) =
         Gateway::relay_only_by_proxy_with(|settings| settings.with("TIDEGATE_DATABASE_CONNECTIONS", &connections))
