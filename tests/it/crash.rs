@@ -1,5 +1,5 @@
-//! crash: the relay and the database are killed while they work. Nothing accepted is lost. The test
-//! prints how many deliveries are repeated.
+//! crash: the relay and the database are killed while they work. Nothing accepted is lost. The tests print how
+//! many deliveries are repeated.
 
 use std::collections::HashSet;
 use std::time::Duration;

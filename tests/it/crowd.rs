@@ -70,7 +70,7 @@ async fn a_delivery_that_another_replica_makes_due_is_found_behind_thousands_of_
     gateway.push(&first.source, b"{}");
     first.receiver.wait_for(1, LONG).await;
     gateway.relay.stop().await.expect("stops");
-    // More than one scan takes.
+    // More than one scan reads.
     gateway.crowd(&first.source, 6_000, &first.receiver.url()).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let paused = "update destinations set state = 'paused' where name like 'crowd-%'";

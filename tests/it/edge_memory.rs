@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 /// The body of a large request: almost the largest that is accepted.
 const LARGE: usize = 24_000_000;
 
-/// The maximum memory that a Worker may take in addition to its memory at rest. It has 128 MB in all.
+/// The maximum memory that a Worker may take in addition to its memory at rest. An isolate has 128 MB in all.
 const MOST: u64 = 110 * MIB;
 
 /// The response to a request.
@@ -34,7 +34,7 @@ enum Framing {
     Chunked,
 }
 
-/// Begins a request on a connection of its own.
+/// Begins a request on a new connection.
 async fn begin(url: &str, headers: &[(String, String)], framing: Framing, bytes: usize) -> TcpStream {
     let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
     let mut head = format!("POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");

@@ -73,7 +73,7 @@ const EVERY_DAY: [(&str, &str); 5] = [
 struct Reads {
     /// Growing tables that are read as a whole.
     scanned: BTreeSet<String>,
-    /// The partitions that are read of each table.
+    /// The days of the partitions that are read, by table.
     days: BTreeMap<String, BTreeSet<String>>,
     /// Whether anything is sorted.
     sorts: bool,

@@ -1,5 +1,5 @@
-//! route: expressions that are expensive, cannot read the body, or run out of time. They lose and delay no event of others,
-//! and their own events are held.
+//! route: expressions that are expensive, cannot read the body, or run out of time. Their deliveries are held, and no event
+//! is lost.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ struct Filtered {
     route: String,
 }
 
-/// Creates one, and a second source of the same provider with its own destination.
+/// Creates one, in addition to a line with another source of the same provider.
 async fn filtered(gateway: &RelayOnly, name: &str, route: Value) -> Filtered {
     let other = gateway.line(&format!("{name}-other")).await;
     let source = gateway.api.create_source(name, &other.provider).await;

@@ -49,13 +49,13 @@ async fn a_secret_that_a_provider_hands_over_becomes_active_at_the_edge_and_cann
     })
     .await;
 
-    assert_eq!(hand_over("another secret that somebody made up").await, (401, None));
+    assert_eq!(hand_over("another secret that a stranger made up").await, (401, None));
     assert_eq!(
         hand_over(SECRET).await,
         (200, Some(SECRET.to_owned())),
         "a repeated handshake of Asana gets the same response"
     );
-    let planted = signature("another secret that somebody made up", body);
+    let planted = signature("another secret that a stranger made up", body);
     let forged = client.post(&url).header("x-hook-signature", planted).body(body).send().await.expect("answers");
     assert_eq!(forged.status(), 401);
 }
@@ -122,7 +122,7 @@ async fn the_token_that_notion_hands_over_is_kept_for_the_customer_to_paste_and_
     assert_eq!(String::from_utf8_lossy(&body), hand_over, "the customer reads the token there");
 
     assert_eq!(post("another token", event).await, 401);
-    let another = json!({ "verification_token": "secret_that_somebody_else_made_up" }).to_string();
+    let another = json!({ "verification_token": "secret_that_a_stranger_made_up" }).to_string();
     assert_eq!(client.post(&url).body(another).send().await.expect("answers").status(), 401);
 }
 

@@ -242,7 +242,7 @@ async fn a_route_and_a_destination_that_the_relay_cannot_use_are_reported() {
     gateway.relay.expect_errors();
     let line = gateway.line("route").await;
     let other = gateway.line("destination").await;
-    // As a relay of another version may have saved them.
+    // A relay of another version may have saved them like this.
     let mut database = gateway.database.connect().await.expect("connects");
     for statement in [
         format!("update routes set filter = 'future(body)' where destination_id = {}", id_of("route")),

@@ -59,7 +59,7 @@ async fn endless() -> (String, Arc<AtomicUsize>) {
                 highest.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: open\n\n";
                 let _ = socket.write_all(head).await;
-                // Until the relay closes it.
+                // Until the relay closes the connection.
                 while matches!(socket.read(&mut request).await, Ok(1..)) {}
                 open.fetch_sub(1, Ordering::SeqCst);
             });

@@ -159,7 +159,7 @@ fn event_problem(arguments: &[String]) -> Option<String> {
     fields_problem(fields)
 }
 
-/// Whether it is one literal without a placeholder.
+/// Whether a text is one literal without a placeholder.
 fn is_constant(text: &str) -> bool {
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     inner.is_some_and(|inner| !inner.contains(['{', '"']) && !inner.is_empty())

@@ -16,7 +16,7 @@ use harness::wait::{SOON, until};
 use harness::{place, tools};
 use serde_json::{Value, json};
 
-/// Ends a run that hangs; a run with many examples takes minutes.
+/// The time limit of a run. A run with many examples takes minutes.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]

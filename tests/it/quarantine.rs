@@ -84,7 +84,7 @@ async fn each_event_in_quarantine_shows_why_its_verification_failed() {
 async fn replays_release_each_quarantined_event_of_a_source_once_and_can_leave_forged_ones_behind() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("quarantined").await;
-    // More than a chunk of a replay.
+    // More than one chunk of a replay takes.
     let genuine: Vec<EventId> =
         (0..1_200).map(|number| quarantine(&gateway, &line.source, number, &line.provider)).collect();
     let forged: Vec<EventId> =

@@ -1,4 +1,4 @@
-//! queue: an accepted request is in the queue, complete, and a request that cannot be queued is not accepted.
+//! queue: a request is in the queue, complete, before it is accepted, and one that cannot be queued is not accepted.
 
 use harness::api::http_client;
 use harness::gateway::Gateway;
@@ -170,7 +170,7 @@ async fn large_bodies_that_arrive_concurrently_are_each_verified_by_their_own_by
     for (at, body) in bodies.iter().enumerate() {
         for is_changed in [false, true] {
             let mut request = provider.sign("", body, now_s());
-            // Mostly to the byte that another body has there.
+            // Flips one bit. For most bodies, the byte then is that of another body.
             request.body[4_000] ^= u8::from(is_changed);
             let (client, url) = (client.clone(), source.url.clone());
             sent.spawn(async move {

@@ -12,12 +12,12 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// The number of events of the history, spread over [`DAYS`]. It is more than one call searches.
 const EVENTS: usize = 600_000;
-/// One of this many events is of the type `rare`.
+/// One event in this many is of the type `rare`.
 const RARE_EVERY: usize = 20_000;
 const RARE: usize = EVENTS / RARE_EVERY;
 const DAYS: i64 = 25;
 
-/// `$1` days of partitions, and a function for the id of the row `number` of `rows` that are spread over them.
+/// The partitions of the days, and a function for the id of the row `number` of `rows` that are spread over them.
 const PREPARE: &str = "
     set timezone = 'UTC';
     select create_day(day::date) from generate_series(current_date - 26, current_date, interval '1 day') day;
@@ -69,8 +69,8 @@ impl Past {
         Self { line, database, rare }
     }
 
-    /// Adds settled deliveries that are dead, one in a thousand of them by a timeout, and pending ones that are due much later,
-    /// one in ten thousand of them held.
+    /// Adds dead deliveries, one in twenty thousand of them because of a timeout, and pending deliveries that are due much
+    /// later, one in ten thousand of them held.
     async fn add_deliveries(&mut self, settled: usize, pending: usize) {
         let destination: DestinationId = self.line.destination.id.parse().expect("an id");
         let source: SourceId = self.line.source.id.parse().expect("an id");

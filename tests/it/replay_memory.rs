@@ -26,7 +26,7 @@ fn large_body() -> Vec<u8> {
 
 /// Runs the first replay in a relay that has just started, and asserts how much memory that takes. If this machine can
 /// limit memory, it runs the second one in a relay that the system kills if it takes more.
-async fn replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) -> Vec<Value> {
+async fn assert_replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) -> Vec<Value> {
     let [first, second] = replays;
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts again");
@@ -72,7 +72,7 @@ async fn a_replay_of_large_events_by_routes_that_read_the_body_takes_little_memo
     drained(&gateway.queue, LONG).await;
 
     let replay = json!({ "filter": { "source": "large" } });
-    for ended in replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await {
+    for ended in assert_replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await {
         // A body that is too large for the filter leaves its delivery undecided: it is created and held.
         assert_eq!((&ended["processed"], &ended["created"]), (&json!(2 * EVENTS), &json!(4 * EVENTS)), "{ended}");
     }
@@ -103,7 +103,7 @@ async fn a_recheck_of_large_events_in_quarantine_takes_little_memory() {
     drained(&gateway.queue, LONG).await;
 
     let replay = json!({ "filter": { "source": "large", "verification": "failed", "verifies_now": true } });
-    let ended = replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await;
+    let ended = assert_replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await;
     let all = EVENTS + EVENTS / 2;
     assert_eq!((&ended[0]["processed"], &ended[0]["created"]), (&json!(all), &json!(EVENTS)), "{}", ended[0]);
     if let Some(again) = ended.get(1) {

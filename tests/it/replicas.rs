@@ -46,7 +46,7 @@ async fn replicas_share_the_shards_and_send_every_delivery_once_while_others_joi
     for receiver in &receivers {
         receiver.always(Behaviour::Delay(Duration::from_millis(100)));
     }
-    // Ten at a time that take 100 ms each: six seconds or more, in which two replicas join.
+    // Ten attempts at a time that take 100 ms each: six seconds or more, in which two replicas join.
     let mut pushed = gateway.push_many(&line.source, 600);
     line.receiver.wait_for(20, SOON).await;
     let _second = gateway.another_relay().await;

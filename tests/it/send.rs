@@ -1,4 +1,4 @@
-//! send: the samples of `tidegate send`, signed like those of providers, pass through the real edge and relay.
+//! send: `tidegate send` sends samples that are signed like those of providers, through the real edge and relay.
 
 use std::process::Output;
 

@@ -91,7 +91,7 @@ async fn a_relay_whose_pulls_fail_is_ready_and_reports_since_when_until_a_pull_s
 async fn a_relay_whose_token_the_edge_refuses_is_ready_and_reports_it() {
     let wrong = ("TIDEGATE_EDGE_ADMIN_TOKEN", "a token of another edge");
     let gateway = Gateway::relay_only_with(|settings| settings.with(wrong.0, wrong.1)).await;
-    // Its source is put to the edge again every few seconds.
+    // The relay tries to put this source to the edge again every few seconds.
     gateway.line("behind").await;
     let failing = upstream_with_status(&gateway, "edge", "failing").await;
     assert_eq!(failing["error"], "token rejected (status 401)");
