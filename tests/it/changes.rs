@@ -1,4 +1,4 @@
-//! changes: several callers change the configuration concurrently, and no change that was answered with success is lost.
+//! changes: several callers change the configuration concurrently, and no acknowledged change is lost.
 
 use harness::api::{Api, Reply, id};
 use harness::gateway::{Gateway, RelayOnly};

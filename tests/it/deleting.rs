@@ -1,5 +1,5 @@
-//! deleting: a destination or a source with a large backlog is deleted at once. Pending deliveries of a deleted destination
-//! are cancelled in the background.
+//! deleting: a destination or a source with a large backlog is deleted at once. Pending deliveries of a deleted
+//! destination are cancelled in the background.
 
 use std::time::Duration;
 

@@ -29,8 +29,8 @@ async fn give_secrets(gateway: &Gateway, name: &str, provider: &Provider) -> Val
     gateway.api.put(&format!("/v1/sources/by-name/{name}"), &wanted).await.expect_status(200)
 }
 
-/// Changes the secrets of a source so that the write of this change hangs at the edge. Returns the revision of the change,
-/// provided that the source had revision 1.
+/// Changes the secrets of a source so that the write of this change hangs at the edge. Returns the revision of the
+/// change, provided that the source had revision 1.
 async fn give_secrets_that_hang(gateway: &Gateway, name: &str, provider: &Provider) -> u64 {
     for revision in 2..10 {
         gateway.edge.values().hold_next_write();

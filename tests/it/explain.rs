@@ -1,7 +1,8 @@
 //! explain: no statement of the relay reads more as history grows.
 //!
-//! Every statement in `.sqlx` is planned against tables that hold forty days of history. As for the relay, PostgreSQL makes
-//! a custom plan for the values of each execution. A statement with an optional filter is planned with and without it.
+//! Every statement in `.sqlx` is planned against tables that hold forty days of history. As for the relay, PostgreSQL
+//! makes a custom plan for the values of each execution. A statement with an optional filter is planned with and
+//! without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +14,8 @@ use sqlx::{AssertSqlSafe, PgConnection};
 /// Tables without partitions, which grow with the work that is pending. Those of [`PARTITIONED`] grow with history.
 const GROWING: [&str; 2] = ["pending_deliveries", "replays"];
 
-/// The maximum number of partitions of one table that a statement may plan for, unless it is one of [`EVERY_DAY`]: a day,
-/// the next one, and the dedupe days.
+/// The maximum number of partitions of one table that a statement may plan for, unless it is one of [`EVERY_DAY`]: a
+/// day, the next one, and the dedupe days.
 const FEW_DAYS: usize = 5;
 
 /// Prefixes of the statements that may read a whole growing table, with the reason.

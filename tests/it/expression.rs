@@ -1,5 +1,5 @@
-//! route: expressions that are expensive, cannot read the body, or run out of time. Their deliveries are held, and no event
-//! is lost.
+//! route: expressions that are expensive, cannot read the body, or run out of time. Their deliveries are held, and no
+//! event is lost.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `odd_text`: no text in a path, a query or a body makes the API fail. Every call is taken from the API's own description.
+//! `odd_text`: no text in a path, a query or a body makes the API fail. The calls come from the API's own description.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use harness::gateway::Gateway;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-/// Texts that some component cannot store or reads in a special way, percent-encoded: invalid UTF-8, the largest character,
-/// pattern and quote characters, escaped NULs, control characters, times and numbers at and beyond the ends of their ranges,
-/// an id that no object has, and the empty text.
+/// Texts that some component cannot store or reads in a special way, percent-encoded: invalid UTF-8, the largest
+/// character, pattern and quote characters, escaped NULs, control characters, times and numbers at and beyond the ends
+/// of their ranges, an id that no object has, and the empty text.
 const ODD: [&str; 16] = [
     "%ff",
     "%c0%80",

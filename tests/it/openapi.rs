@@ -1,7 +1,7 @@
 //! openapi: every response matches the description of its call, whatever the request.
 //!
-//! schemathesis makes good and bad requests from `/openapi.json`, and checks every response against it. `tests/openapi/` has
-//! its settings. The number of examples for each call is small by default; `EXAMPLES=50` tries more.
+//! schemathesis makes good and bad requests from `/openapi.json`, and checks every response against it.
+//! `tests/openapi/` has its settings. The number of examples per call is small by default; `EXAMPLES=50` raises it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -56,7 +56,7 @@ fn examples() -> String {
     std::env::var("EXAMPLES").unwrap_or_else(|_| "3".to_owned())
 }
 
-/// Creates an object of each kind, with deliveries that have succeeded and that are dead, and returns their ids and names.
+/// Creates an object of each kind, with succeeded and dead deliveries, and returns their ids and names.
 async fn objects(gateway: &Gateway) -> Value {
     let line = gateway.line(Provider::standard_webhooks()).await;
     let refusing = Receiver::behaving(Behaviour::Status(404)).await.expect("a receiver");

@@ -26,7 +26,7 @@ async fn retries_of_a_hanging_order_key_cost_no_statements_and_do_not_delay_a_re
     let route = json!({ "order_key": "body.key", "poison": "skip" });
     gateway.api.create_route(&source.id, &destination.id, route).await;
 
-    // Nine deliveries of one key fail, then one of another key. One in between succeeds, so that the breaker stays closed.
+    // Nine deliveries of one key fail, then one of another key. One in between succeeds to keep the breaker closed.
     let mut sent = 0;
     for (key, count, status) in [("a", 5, 500), ("between", 1, 200), ("a", 4, 500), ("b", 1, 500)] {
         receiver.next(vec![Behaviour::Status(status); count]);
@@ -78,8 +78,8 @@ async fn the_same_order_key_of_two_sources_is_ordered_separately_and_an_empty_ke
         "it waits for the first delivery of its key"
     );
 
-    // The value must be the one that the migration computes for rows of older relays: the hash of the key, hashed together
-    // with the route.
+    // The value must be the one that the migration computes for rows of older relays: the hash of the key, hashed
+    // together with the route.
     let mut database = gateway.database.connect().await.expect("connects");
     let as_migrated: Vec<bool> = sqlx::query_scalar(
         "select order_key = ('x' || encode(substring(sha256(uuid_send(route_id) || substring(sha256('\"1\"'::bytea)

@@ -1,5 +1,5 @@
-//! deliver: the limits of a destination hold whichever replica owns it, and the back-off and the failures of an address end
-//! when the address changes.
+//! deliver: the limits of a destination hold whichever replica owns it, and the back-off and the failures of an address
+//! end when the address changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,11 +55,11 @@ impl Limited {
         limited
     }
 
-    /// Waits until the present owners send, and checks that they keep the limits. `probes` is the maximum number of probes of
-    /// the broken destination that they may have sent in all.
+    /// Waits until the present owners send, and checks that they keep the limits. `probes` is the maximum number of
+    /// probes of the broken destination that they may have sent in all.
     async fn check(&self, gateway: &RelayOnly, api: &Api, probes: usize) {
-        // A relay loads the stored health of all its destinations together. So once this one gets the new events, the relay
-        // could have sent to the others, too.
+        // A relay loads the stored health of all its destinations together. So once this one gets the new events, the
+        // relay could have sent to the others, too.
         for _ in 0..3 {
             let event = gateway.push(&self.source, b"{}").to_string();
             self.free.wait_for_events([event], SOON).await;

@@ -13,7 +13,7 @@ use shared::envelope::Verification;
 /// The duration of a lease and of the delay after it.
 const LEASE: Duration = Duration::from_secs(70);
 
-/// Waits until the queues are empty. If all remaining messages are leased and nothing happens, it advances the queues' time.
+/// Waits until the queues are empty. If all remaining messages are leased and nothing happens, it advances the time.
 async fn drained_in_time(gateway: &RelayOnly) {
     let (mut before, mut still) = (Counters::default(), 0);
     until("the queues to be drained", LONG, async || {

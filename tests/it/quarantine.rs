@@ -1,5 +1,5 @@
-//! verify: the quarantine of a source. Requests that fail verification are acknowledged, kept with the reason, and released
-//! by an operator.
+//! verify: the quarantine of a source. Requests that fail verification are acknowledged, kept with the reason, and
+//! released by an operator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

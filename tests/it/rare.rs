@@ -69,8 +69,8 @@ impl Past {
         Self { line, database, rare }
     }
 
-    /// Adds dead deliveries, one in twenty thousand of them because of a timeout, and pending deliveries that are due much
-    /// later, one in ten thousand of them held.
+    /// Adds dead deliveries, one in twenty thousand of them because of a timeout, and pending deliveries that are due
+    /// much later, one in ten thousand of them held.
     async fn add_deliveries(&mut self, settled: usize, pending: usize) {
         let destination: DestinationId = self.line.destination.id.parse().expect("an id");
         let source: SourceId = self.line.source.id.parse().expect("an id");

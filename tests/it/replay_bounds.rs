@@ -84,7 +84,7 @@ async fn a_delivery_that_becomes_dead_after_the_call_is_not_part_of_a_replay_of_
     }
     // The deliveries of each event have ids next to each other.
     for number in 1..=3 {
-        // The edge's clock is ahead of the relay's, so the ids of the events are greater than those of their deliveries.
+        // The edge's clock is ahead of the relay's, so events have greater ids than their deliveries.
         push(&gateway, &source, -30);
         gateway.drained(SOON).await;
         quick.wait_for(number, SOON).await;
@@ -106,7 +106,7 @@ async fn a_delivery_that_becomes_dead_after_the_call_is_not_part_of_a_replay_of_
     quick.always(Behaviour::Status(200));
     let replay = replay_that_waits(&gateway, json!({ "source": "dying", "state": "dead" })).await;
     sqlx::query("update pending_deliveries set due_at = now()").execute(&mut database).await.expect("writes");
-    // The three deliveries to the slow destination become dead. The replay delivers the first one to the quick destination.
+    // The three deliveries to the slow destination become dead. The replay has sent one to the quick destination.
     dead(6).await;
     let ended = finish(&gateway, &replay).await;
     let counts = ["matched", "processed", "created"].map(|field| ended[field].as_i64());

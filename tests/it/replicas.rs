@@ -1,5 +1,5 @@
-//! replicas: several relays on one database and one queue. Each destination has one owner at any time, also while replicas
-//! join and leave.
+//! replicas: several relays on one database and one queue. Each destination has one owner at any time, also while
+//! replicas join and leave.
 
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ async fn a_rate_limit_and_a_concurrency_limit_hold_while_replicas_join_and_leave
         assert_eq!(&receiver.ids(), pushed);
         assert_eq!(receiver.count(), pushed.len(), "each delivery is sent once");
     }
-    // A request that the machine delays arrives closer to the next one, hence some slack. Two owners would send twice that.
+    // A request that the machine delays arrives closer to the next one, hence some slack. Two owners would send 200.
     let in_five_seconds = most_within(&limited.requests(), Duration::from_secs(5));
     assert!(in_five_seconds <= 110, "{in_five_seconds} within five seconds at 20/s");
     for receiver in &capped {

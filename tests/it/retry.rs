@@ -14,8 +14,8 @@ use crate::deliver::attempts_of_the_only_delivery;
 async fn a_destination_that_fails_twice_is_retried_on_its_schedule_with_the_same_id() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
-    // The second attempt uses the connection of the first one. It is reset, so the request is sent again on a new connection
-    // at once, which is reset too.
+    // The second attempt uses the connection of the first one. It is reset, so the request is sent again on a new
+    // connection at once, which is reset too.
     receiver.next([Behaviour::Status(500), Behaviour::Reset, Behaviour::Reset]);
     let line = gateway.line("other").await;
     let destination = gateway

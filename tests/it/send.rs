@@ -17,8 +17,8 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
     let source = gateway.api.create_source("github", &github).await;
     gateway.api.create_route(&source.id, &stripe.destination.id, json!({})).await;
 
-    // For Stripe, the command runs as on the machine of the relay and opens the secret itself. For GitHub, it runs as on
-    // another machine, and the secret is given to it.
+    // For Stripe, the command runs as on the machine of the relay and opens the secret itself. For GitHub, it runs as
+    // on another machine, and the secret is given to it.
     let settings = gateway.relay.settings();
     let vault = ["DATABASE_URL", "TIDEGATE_MASTER_KEY"].map(|name| (name, settings.value(name)));
     let sent = send(&gateway, &["--source", "line", "--provider", "stripe"], &vault).await;

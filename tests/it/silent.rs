@@ -1,5 +1,5 @@
-//! silent: a database stops responding without closing its connections, as in a failover. The relay drops the connections
-//! and continues.
+//! silent: a database stops responding without closing its connections, as in a failover. The relay drops the
+//! connections and continues.
 
 use std::time::Instant;
 

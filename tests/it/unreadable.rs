@@ -1,5 +1,5 @@
-//! store: messages that could not be stored as events. They are kept byte for byte, tried again automatically, and released
-//! by an operator.
+//! store: messages that could not be stored as events. They are kept byte for byte, tried again automatically, and
+//! released by an operator.
 
 use harness::api::id;
 use harness::clock::FakeClock;
