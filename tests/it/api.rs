@@ -1,4 +1,4 @@
-//! api: a change that cannot be read back, and a database that is away.
+//! api: a change that cannot be read back, a database that is down, and a route by itself.
 
 use harness::gateway::Gateway;
 use harness::postgres::{Server, Shutdown};
@@ -6,7 +6,7 @@ use harness::wait::SOON;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_active_by_itself() {
+async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_active_automatically() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stuck").await;
     let mut blocker = gateway.database.connect().await.expect("connects");
@@ -19,14 +19,14 @@ async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_acti
     let stored = gateway.api.get(&path).await.expect_status(200);
     assert_eq!(stored["state"], "paused", "the change itself is stored");
 
-    sqlx::query("rollback").execute(&mut blocker).await.expect("lets go");
+    sqlx::query("rollback").execute(&mut blocker).await.expect("rolls back");
     gateway.push(&line.source, b"{}");
     gateway.api.wait_for_rows("/v1/deliveries?state=held", 1, SOON).await;
     assert_eq!(line.receiver.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_away_every_call_is_answered_with_503_and_afterwards_as_before() {
+async fn every_call_that_needs_the_database_is_answered_with_503_until_the_database_is_back() {
     let mut server = Server::start_private().await.expect("starts");
     let gateway = Gateway::relay_only_on_server(&server).await;
     gateway.line("away").await;
@@ -50,7 +50,7 @@ async fn while_the_database_is_away_every_call_is_answered_with_503_and_afterwar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_route_is_shown_and_deleted_and_its_deliveries_stay() {
+async fn a_route_can_be_read_and_deleted_by_its_id_and_its_deliveries_stay() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let other = gateway.api.create_destination("other", &line.receiver.url(), json!({})).await;
@@ -72,6 +72,6 @@ async fn a_single_route_is_shown_and_deleted_and_its_deliveries_stay() {
     line.receiver.wait_for(3, SOON).await;
     gateway.drained(SOON).await;
     let deliveries = gateway.api.all("/v1/deliveries?destination=other").await;
-    assert_eq!(deliveries.len(), 1, "what it made stays, and it makes no more: {deliveries:?}");
+    assert_eq!(deliveries.len(), 1, "the deliveries of the route stay, and it makes no more: {deliveries:?}");
     gateway.api.get("/v1/routes/not-an-id").await.expect_status(404);
 }

@@ -69,7 +69,7 @@ async fn odd_bodies_are_typed_filtered_transformed_and_delivered_byte_for_byte()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_bodies_are_verified_by_what_stands_in_them_and_told_apart_by_the_digits_of_their_ids() {
+async fn odd_bodies_are_verified_by_a_timestamp_in_them_and_distinguished_by_all_digits_of_their_ids() {
     let gateway = Gateway::start().await;
     let client = http_client();
     let wanted = json!({ "name": "linear", "provider": "linear", "secrets": ["lin_wh_secret"] });
@@ -83,7 +83,7 @@ async fn odd_bodies_are_verified_by_what_stands_in_them_and_told_apart_by_the_di
         .header("linear-delivery", "d-1")
         .header("linear-signature", sha256("lin_wh_secret", &body))
         .body(body);
-    assert_eq!(request.send().await.expect("sends").status(), 200, "the time stands in the body");
+    assert_eq!(request.send().await.expect("sends").status(), 200, "the timestamp is in the body");
 
     let mut custom = Provider::custom();
     custom.config["key"] = json!({ "pointer": "/id" });
@@ -92,7 +92,7 @@ async fn odd_bodies_are_verified_by_what_stands_in_them_and_told_apart_by_the_di
         let request = custom.sign("", format!(r#"{{"id":{id}}}"#).as_bytes(), now_s());
         assert_eq!(request.send(&client, &source.ingest_url).await.expect("sends").status(), 200);
     }
-    until("two events and a duplicate", SOON, async || {
+    until("two events and a copy", SOON, async || {
         let events = gateway.api.all(&format!("/v1/events?source={}", source.id)).await;
         let mut seen: Vec<_> = events.iter().map(|event| (event["key"].as_str(), event["copies"].as_i64())).collect();
         seen.sort();

@@ -1,4 +1,4 @@
-//! deliver, by hand: what is cancelled, and what is sent at once, whichever replica sends for the destination.
+//! deliver: cancellations and manual retries, whichever replica owns the destination.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use harness::relay::Relay;
 use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 
-/// Longer than from one look of a replica at the tables to the next.
-const SEVERAL_LOOKS: Duration = Duration::from_secs(10);
+/// Long enough for several scans of a replica.
+const SEVERAL_SCANS: Duration = Duration::from_secs(10);
 
-/// Two relays, and a destination that the second one sends for. Calls of [`RelayOnly::api`] go to the first.
+/// Two relays, and a destination that the second one owns. Calls of [`RelayOnly::api`] go to the first.
 struct Two {
     gateway: RelayOnly,
     _second: Relay,
@@ -23,7 +23,7 @@ struct Two {
 }
 
 impl Two {
-    /// With a destination that has these limits, and no route to it yet.
+    /// Starts with a destination that has these limits, and no route to it yet.
     async fn start(limits: Value) -> Self {
         let gateway = Gateway::relay_only().await;
         let line = gateway.line("source").await;
@@ -55,19 +55,19 @@ impl Two {
         self.api().all(&format!("/v1/deliveries?destination={}", self.destination.id)).await
     }
 
-    /// The deliveries of the destination, as soon as there are so many.
+    /// The deliveries of the destination, once there are `count` of them.
     async fn stored(&self, count: usize) -> Vec<Value> {
         until("the deliveries to be stored", SOON, async || match self.deliveries().await {
             deliveries if deliveries.len() >= count => Ok(deliveries),
-            deliveries => Err(format!("{} of {count} are", deliveries.len())),
+            deliveries => Err(format!("{} of {count} are stored", deliveries.len())),
         })
         .await
     }
 
-    /// Waits until nothing is pending, and nothing waits in the memory of the one that sends.
+    /// Waits until no delivery is pending, in the table and in the memory of the owner.
     async fn nothing_waits(&self) {
         let path = format!("/v1/destinations/{}/health", self.destination.id);
-        until("nothing to wait any more", SOON, async || {
+        until("no delivery to wait any more", SOON, async || {
             let health = self.api().get(&path).await.expect_status(200);
             let memory = &health["in_memory"];
             let waits = ["fresh", "retry", "replay"].iter().any(|lane| memory[lane] != 0);
@@ -86,10 +86,10 @@ async fn delivery_when(api: &Api, id: &str, what: &str, holds: impl Fn(&Value) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cancelled_through_one_replica_is_not_sent_by_the_one_that_holds_it_in_memory() {
+async fn a_delivery_that_is_cancelled_through_one_replica_is_not_sent_by_the_replica_that_has_it_in_memory() {
     let two = Two::start(json!({ "max_concurrency": 1, "timeout_ms": 30_000 })).await;
-    // While this one is answered all others wait in memory.
-    two.receiver.next([Behaviour::Delay(SEVERAL_LOOKS)]);
+    // While this attempt is in flight, all other deliveries wait in memory.
+    two.receiver.next([Behaviour::Delay(SEVERAL_SCANS)]);
     for _ in 0..30 {
         two.gateway.push(&two.line.source, b"{}");
     }
@@ -113,11 +113,11 @@ async fn what_is_cancelled_through_one_replica_is_not_sent_by_the_one_that_holds
     let kept = fresh[0]["event_id"].as_str().expect("an id");
     two.receiver.wait_for_events([kept], SOON).await;
     two.nothing_waits().await;
-    assert_eq!(two.receiver.count(), 2, "only what was under way and what was not cancelled is sent");
+    assert_eq!(two.receiver.count(), 2, "only the attempt in flight and the delivery that was not cancelled are sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_is_sent_through_a_hold_by_the_replica_that_owns_it_and_only_its_success_ends_the_hold() {
+async fn a_manual_retry_is_sent_by_the_owner_during_a_back_off_which_only_a_success_ends() {
     let two = Two::start(json!({})).await;
     two.route().await;
     two.receiver.next([Behaviour::RetryAfter(503, "3600".to_owned()), Behaviour::Status(500)]);
@@ -132,8 +132,8 @@ async fn a_retry_is_sent_through_a_hold_by_the_replica_that_owns_it_and_only_its
     let other = deliveries.iter().find(|other| other["id"] != delivery["id"]).expect("the other one");
     assert_eq!((&other["waits_for"], other["waits_until"].is_string()), (&json!("back_off"), true), "{other}");
 
-    let asked = post(two.api(), id, "retry").await;
-    assert_ne!(asked["waits_for"], "back_off", "it is sent now: {asked}");
+    let retried = post(two.api(), id, "retry").await;
+    assert_ne!(retried["waits_for"], "back_off", "it is sent now: {retried}");
     two.receiver.wait_for(2, SOON).await;
     let failed = |delivery: &Value| delivery["attempts"] == 2;
     let failed = delivery_when(two.api(), id, "its second attempt to have failed", failed).await;
@@ -142,13 +142,13 @@ async fn a_retry_is_sent_through_a_hold_by_the_replica_that_owns_it_and_only_its
     post(two.api(), id, "retry").await;
     let requests = two.receiver.wait_for(4, SOON).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();
-    assert_eq!(ids[..3], [ids[0]; 3], "nothing else was sent through the hold");
+    assert_eq!(ids[..3], [ids[0]; 3], "nothing else is sent during the back-off");
     let events = [&delivery, other].map(|delivery| delivery["event_id"].as_str().expect("an id"));
-    assert_eq!((ids[0], ids[3]), (events[0], events[1]), "the other one follows the success");
+    assert_eq!((ids[0], ids[3]), (events[0], events[1]), "the other delivery follows the success");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_to_a_paused_destination_says_what_it_waits_for_and_is_sent_when_it_is_resumed() {
+async fn a_manual_retry_to_a_paused_destination_shows_what_it_waits_for_and_is_sent_on_resume() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("paused").await;
     line.receiver.next([Behaviour::Status(500)]);
@@ -161,19 +161,19 @@ async fn a_retry_to_a_paused_destination_says_what_it_waits_for_and_is_sent_when
     assert_eq!(delivery["waits_for"], "schedule", "{delivery}");
     let destination = format!("/v1/destinations/{}", line.destination.id);
     gateway.api.post(&format!("{destination}/pause"), &json!({})).await.expect_status(200);
-    let asked = post(&gateway.api, id(&delivery), "retry").await;
-    let told = ["state", "waits_for", "held_reason", "next_attempt_at"].map(|field| asked[field].clone());
-    assert_eq!(told, [json!("held"), json!("destination"), json!("the destination is paused"), Value::Null]);
+    let retried = post(&gateway.api, id(&delivery), "retry").await;
+    let shown = ["state", "waits_for", "held_reason", "next_attempt_at"].map(|field| retried[field].clone());
+    assert_eq!(shown, [json!("held"), json!("destination"), json!("the destination is paused"), Value::Null]);
     assert_eq!(line.receiver.count(), 1);
     gateway.api.post(&format!("{destination}/resume"), &json!({})).await.expect_status(200);
     line.receiver.wait_for(2, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_is_cancelled_and_retried_at_once_is_not_ended_by_the_attempt_from_before() {
+async fn a_delivery_that_is_cancelled_and_retried_at_once_is_not_ended_by_the_attempt_before_the_cancellation() {
     let two = Two::start(json!({ "timeout_ms": 30_000 })).await;
     two.route().await;
-    two.receiver.next([Behaviour::Delay(SEVERAL_LOOKS), Behaviour::Status(500)]);
+    two.receiver.next([Behaviour::Delay(SEVERAL_SCANS), Behaviour::Status(500)]);
     two.gateway.push(&two.line.source, b"{}");
     let delivery = two.stored(1).await.remove(0);
     let id = id(&delivery);
@@ -182,7 +182,7 @@ async fn a_delivery_that_is_cancelled_and_retried_at_once_is_not_ended_by_the_at
         let state = post(two.api(), id, what).await["state"].clone();
         assert_eq!(state, if what == "cancel" { "cancelled" } else { "pending" });
     }
-    // The first attempt succeeds meanwhile.
+    // In the meantime the first attempt succeeds.
     two.receiver.wait_for(2, SOON).await;
     let failed = |delivery: &Value| delivery["attempts"] == 1;
     let failed = delivery_when(two.api(), id, "the second attempt to be settled", failed).await;
@@ -190,7 +190,7 @@ async fn a_delivery_that_is_cancelled_and_retried_at_once_is_not_ended_by_the_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clicks_at_one_moment_all_get_the_same_answer() {
+async fn concurrent_manual_retries_of_a_delivery_all_get_the_same_response() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
     receiver.next([Behaviour::Status(410)]);
@@ -200,7 +200,7 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     gateway.push(&source, b"{}");
     let dead = gateway.api.wait_for_row("/v1/deliveries?state=dead", SOON).await;
-    // What is retried stays pending.
+    // A disabled destination keeps the retried delivery from being sent.
     let path = format!("/v1/destinations/{}", destination.id);
     gateway
         .api
@@ -209,7 +209,7 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
     let mut holder = gateway.database.connect().await.expect("connects");
     let mut watcher = gateway.database.connect().await.expect("connects");
     sqlx::raw_sql("begin; select from settled_deliveries for update").execute(&mut holder).await.expect("locks");
-    let clicks: Vec<_> = (0..3)
+    let calls: Vec<_> = (0..3)
         .map(|_| {
             let (api, path) = (gateway.api.clone(), format!("/v1/deliveries/{}/retry", id(&dead)));
             tokio::spawn(async move { api.post(&path, &json!({})).await })
@@ -217,7 +217,7 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
         .collect();
     wait_for_count(
         &mut watcher,
-        "all clicks to wait for the delivery",
+        "all calls to wait for the delivery",
         "select count(*) from pg_stat_activity
              where datname = current_database() and application_name = 'tidegate-relay' and wait_event_type = 'Lock'",
         SOON,
@@ -225,13 +225,13 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
     )
     .await;
     sqlx::raw_sql("rollback").execute(&mut holder).await.expect("unlocks");
-    let mut answers = Vec::new();
-    for click in clicks {
-        answers.push(click.await.expect("answers").expect_status(200));
+    let mut responses = Vec::new();
+    for call in calls {
+        responses.push(call.await.expect("answers").expect_status(200));
     }
-    for answer in &answers {
-        assert_eq!((&answer["state"], &answer["waits_for"]), (&json!("held"), &json!("destination")), "{answer}");
-        assert_eq!(answer, &answers[0]);
+    for response in &responses {
+        assert_eq!((&response["state"], &response["waits_for"]), (&json!("held"), &json!("destination")), "{response}");
+        assert_eq!(response, &responses[0]);
     }
     let cancels = [post(&gateway.api, id(&dead), "cancel").await, post(&gateway.api, id(&dead), "cancel").await];
     assert_eq!((&cancels[0]["state"], &cancels[0]), (&json!("cancelled"), &cancels[1]));
@@ -242,7 +242,7 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_of_what_was_cancelled_are_deleted_after_an_hour() {
+async fn signals_of_cancelled_deliveries_are_deleted_after_an_hour() {
     let mut gateway = Gateway::relay_only().await;
     let mut database = gateway.database.connect().await.expect("connects");
     let insert = "insert into delivery_signals (written_at, replay_id)
@@ -250,7 +250,7 @@ async fn signals_of_what_was_cancelled_are_deleted_after_an_hour() {
     sqlx::raw_sql(insert).execute(&mut database).await.expect("inserts");
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts");
-    until("the old ones to be deleted", SOON, async || {
+    until("old signals to be deleted", SOON, async || {
         let oldest: (i64, bool) = sqlx::query_as(
             "select count(*), bool_or(written_at < now() - interval '61 minutes') from delivery_signals",
         )

@@ -1,4 +1,4 @@
-//! changes: several callers change the configuration at the same time, and no change that was answered with success is lost.
+//! changes: several callers change the configuration concurrently, and no acknowledged change is lost.
 
 use harness::api::{Api, Reply, id};
 use harness::gateway::{Gateway, RelayOnly};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 /// A call: its method, path and body.
 type Call = (&'static str, String, Value);
 
-/// Makes all calls at the same time, each of the next one of the relays. Gives the replies in the order of the calls.
+/// Makes all calls concurrently, to each relay in turn. Returns the replies in the order of the calls.
 async fn at_once(relays: &[&Api], calls: impl IntoIterator<Item = Call>) -> Vec<Reply> {
     let mut tasks = JoinSet::new();
     for ((number, (method, path, body)), api) in calls.into_iter().enumerate().zip(relays.iter().cycle()) {
@@ -35,8 +35,8 @@ fn count(replies: &[Reply], status: u16) -> usize {
     replies.iter().filter(|reply| reply.status == status).count()
 }
 
-/// What the edge holds of a source, once the relay says that the edge has its newest change.
-async fn held_by_edge(gateway: &RelayOnly, name: &str) -> Value {
+/// The configuration of a source at the edge, once the relay reports that the edge has its newest change.
+async fn config_at_edge(gateway: &RelayOnly, name: &str) -> Value {
     let source = gateway
         .api
         .wait_until("the source to be active", &format!("/v1/sources/{name}"), SOON, |source| {
@@ -47,7 +47,7 @@ async fn held_by_edge(gateway: &RelayOnly, name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() {
+async fn concurrent_changes_of_different_fields_of_a_route_are_all_kept() {
     let gateway = Gateway::relay_only().await;
     let another = gateway.another_relay().await;
     let relays = [&gateway.api, &another.api()];
@@ -72,7 +72,7 @@ async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_one_destination_of_every_kind_at_the_same_time_are_all_kept() {
+async fn concurrent_changes_of_every_kind_to_one_destination_are_all_kept() {
     let gateway = Gateway::relay_only().await;
     let another = gateway.another_relay().await;
     let relays = [&gateway.api, &another.api()];
@@ -110,7 +110,7 @@ async fn changes_of_one_destination_of_every_kind_at_the_same_time_are_all_kept(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_change_are_all_kept() {
+async fn secrets_that_are_added_while_the_settings_of_the_source_change_are_all_kept() {
     let gateway = Gateway::relay_only().await;
     let another = gateway.another_relay().await;
     let relays = [&gateway.api, &another.api()];
@@ -126,7 +126,7 @@ async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_cha
     let replies = at_once(&relays, calls).await;
     assert_eq!(count(&replies, 200), replies.len(), "{replies:?}");
 
-    let held = held_by_edge(&gateway, "shared").await;
+    let held = config_at_edge(&gateway, "shared").await;
     let secrets = held["secrets"].as_array().expect("secrets");
     for number in 0..=5 {
         assert!(secrets.contains(&json!(secret(number))), "{number}: {secrets:?}");
@@ -135,7 +135,7 @@ async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_cha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_as_a_whole() {
+async fn fifty_concurrent_puts_of_one_name_succeed_and_the_last_one_wins_as_a_whole() {
     let gateway = Gateway::relay_only().await;
     let another = gateway.another_relay().await;
     let relays = [&gateway.api, &another.api()];
@@ -157,7 +157,7 @@ async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_a
 
     let all = gateway.api.all("/v1/sources").await;
     assert_eq!(all.len(), 1, "{all:?}");
-    let held = held_by_edge(&gateway, "shared").await;
+    let held = config_at_edge(&gateway, "shared").await;
     let shown = gateway.api.get("/v1/sources/shared").await.expect_status(200);
     let number = shown["config"]["max_body_bytes"].as_u64().expect("a number") - 5_000;
     assert_eq!(shown["secrets"], json!([{ "hint": format!("…{number:04}") }]));
@@ -171,11 +171,11 @@ async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_a
         assert_eq!(all[0][field], *value, "{field} of {}", all[0]);
     }
     let newest = destinations.iter().map(|reply| reply.body["updated_at"].as_str()).max().expect("replies");
-    assert_eq!(all[0]["updated_at"].as_str(), newest, "the last one is in force");
+    assert_eq!(all[0]["updated_at"].as_str(), newest, "the last one is active");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn puts_posts_and_deletions_of_one_name_at_the_same_time_are_each_answered_by_what_was_there() {
+async fn concurrent_puts_posts_and_deletes_of_one_name_are_each_answered_by_the_state_they_found() {
     let gateway = Gateway::relay_only().await;
     let another = gateway.another_relay().await;
     let relays = [&gateway.api, &another.api()];
@@ -202,14 +202,14 @@ async fn puts_posts_and_deletions_of_one_name_at_the_same_time_are_each_answered
             there += i64::from(reply.status == 201) - i64::from(reply.status == 204);
         }
         let left = gateway.api.all(&format!("/v1/{kind}")).await;
-        assert_eq!(i64::try_from(left.len()), Ok(there), "made less deleted: {replies:?}");
+        assert_eq!(i64::try_from(left.len()), Ok(there), "created minus deleted: {replies:?}");
         gateway.api.put(&format!("/v1/{kind}/by-name/contested"), &wanted).await;
         assert_eq!(gateway.api.delete(&format!("/v1/{kind}/contested")).await.status, 204);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_that_wait_for_their_turn_keep_no_connection_from_others() {
+async fn changes_that_wait_for_the_configuration_leave_connections_for_other_work() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("served").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
@@ -238,7 +238,7 @@ async fn changes_that_wait_for_their_turn_keep_no_connection_from_others() {
     line.receiver.wait_for(3, SOON).await;
     gateway.api.get("/v1/events").await.expect_status(200);
     assert!(!changes.is_finished(), "the changes still wait");
-    sqlx::query("commit").execute(&mut holder).await.expect("lets go");
+    sqlx::query("commit").execute(&mut holder).await.expect("commits");
     let replies = changes.await.expect("answers");
     assert_eq!(count(&replies, 200), replies.len(), "{replies:?}");
 }

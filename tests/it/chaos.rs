@@ -1,7 +1,7 @@
-//! chaos: the database misbehaves while events are delivered. Nothing is lost, and it goes on by itself.
+//! chaos: the database misbehaves while events are delivered. Nothing is lost, and the relay recovers automatically.
 //!
 //! A restart of PostgreSQL and kills of the relay are in [`crate::crash`] and [`crate::replicas`]; the benchmark
-//! `cargo bench-gateway chaos` does all of it for longer and measures.
+//! `cargo bench-gateway chaos` does all of this for longer and measures it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use sqlx::postgres::PgConnection;
 const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
                              where datname = current_database() and application_name = 'tidegate-relay'";
 
-/// Waits until everything has arrived and is settled.
-async fn all_is_well(gateway: &RelayOnly, pushed: &HashSet<String>, receiver: &Receiver) {
+/// Waits until every event has arrived and every delivery is settled.
+async fn wait_until_all_is_settled(gateway: &RelayOnly, pushed: &HashSet<String>, receiver: &Receiver) {
     receiver.wait_for_events(pushed, SOON).await;
     drained(&gateway.queue, SOON).await;
     let mut connection = gateway.database.connect().await.expect("connects");
@@ -41,7 +41,7 @@ async fn run(connection: &mut PgConnection, statements: &[&'static str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_again_and_again_lose_nothing() {
+async fn cutting_all_connections_repeatedly_loses_nothing() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("cut").await;
     let mut pushed = HashSet::new();
@@ -53,11 +53,11 @@ async fn connections_that_are_cut_again_and_again_lose_nothing() {
         cut += sqlx::query(KILL_BACKENDS).execute(&mut connection).await.expect("kills").rows_affected();
     }
     assert!(cut >= 20, "{cut} connections were cut");
-    all_is_well(&gateway, &pushed, &line.receiver).await;
+    wait_until_all_is_settled(&gateway, &pushed, &line.receiver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
+async fn a_database_without_a_free_connection_stops_the_relay_only_while_that_lasts() {
     let server = Server::start_private().await.expect("starts");
     let gateway = Gateway::relay_only_on_server(&server).await;
     let line = gateway.line("full").await;
@@ -70,10 +70,10 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
         match PgConnection::connect(gateway.database.url()).await {
             Ok(connection) => taken.push(connection),
             Err(_) => {
-                // Now none is free; the relay loses those it has, one of which the next turn takes.
+                // No connection is free. The relay loses its own, and the next iteration takes one of them.
                 sqlx::query(KILL_BACKENDS).execute(&mut own).await.expect("kills");
                 pushed.extend(gateway.push_many(&line.source, 5));
-                // What is tested is an outage of some seconds.
+                // The outage has to last some seconds.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -83,17 +83,17 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
         let _ = connection.close().await;
     }
     pushed.extend(gateway.push_many(&line.source, 300));
-    all_is_well(&gateway, &pushed, &line.receiver).await;
+    wait_until_all_is_settled(&gateway, &pushed, &line.receiver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_it_ends() {
+async fn an_idle_transaction_with_locks_delays_deliveries_only_until_it_ends() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("idle").await;
     let mut pushed = gateway.push_many(&line.source, 200);
     line.receiver.wait_for(200, SOON).await;
     let mut idle = gateway.database.connect().await.expect("connects");
-    // As whoever opens a console, locks what everybody needs, and goes to lunch: the server ends it.
+    // As if an operator locked these rows in a console and left it open. The server ends the session.
     run(
         &mut idle,
         &[
@@ -106,14 +106,14 @@ async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_i
     .await;
     let locked = Instant::now();
     pushed.extend(gateway.push_many(&line.source, 500));
-    all_is_well(&gateway, &pushed, &line.receiver).await;
-    assert!(locked.elapsed() > Duration::from_secs(4), "nothing was held up: {:?}", locked.elapsed());
+    wait_until_all_is_settled(&gateway, &pushed, &line.receiver).await;
+    assert!(locked.elapsed() > Duration::from_secs(4), "nothing was delayed: {:?}", locked.elapsed());
     assert!(sqlx::query("select 1").execute(&mut idle).await.is_err(), "the server has ended the idle transaction");
-    assert_eq!(line.receiver.count(), pushed.len(), "what waited to be settled is not sent again");
+    assert_eq!(line.receiver.count(), pushed.len(), "a delivery that waited to be settled is not sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_long_readers_stop_nothing() {
+async fn four_long_readers_stop_no_delivery() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("read").await;
     let mut pushed = gateway.push_many(&line.source, 200);
@@ -126,12 +126,12 @@ async fn four_long_readers_stop_nothing() {
     }
     for _ in 0..4 {
         pushed.extend(gateway.push_many(&line.source, 500));
-        all_is_well(&gateway, &pushed, &line.receiver).await;
+        wait_until_all_is_settled(&gateway, &pushed, &line.receiver).await;
     }
     for reader in &mut readers {
         let seen: i64 =
             sqlx::query_scalar("select count(*) from settled_deliveries").fetch_one(reader).await.expect("reads");
-        assert!(seen <= 200, "the reader still sees what was there when it began: {seen}");
+        assert!(seen <= 200, "the reader still sees only the rows from before it began: {seen}");
     }
     assert_eq!(line.receiver.count(), pushed.len(), "each delivery is sent once");
 }

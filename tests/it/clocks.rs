@@ -1,4 +1,4 @@
-//! retry: waits are added by the database's clock, from the first one on, whatever the clock of a relay says.
+//! retry: all waits of a schedule, the first one included, go by the database's clock, whatever the relay's clock says.
 
 use harness::clock::FakeClock;
 use harness::gateway::{Gateway, RelayOnly};
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_whose_clock_is_an_hour_behind_does_not_burn_a_schedule() {
-    retries_after_its_wait(-3_600).await;
+async fn a_relay_whose_clock_is_an_hour_behind_does_not_use_up_a_schedule_early() {
+    assert_retry_after_the_wait(-3_600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_whose_clock_is_an_hour_ahead_does_not_retry_an_hour_late() {
-    retries_after_its_wait(3_600).await;
+    assert_retry_after_the_wait(3_600).await;
 }
 
-async fn retries_after_its_wait(off_s: i64) {
+async fn assert_retry_after_the_wait(off_s: i64) {
     let clock = FakeClock::new().await.expect("a clock");
     let mut gateway = Gateway::relay_only_with(|settings| clock.on(settings)).await;
-    // It says that its clock is wrong.
+    // The relay logs errors about its clock.
     gateway.relay.expect_errors();
     let receiver = Receiver::start().await.expect("starts");
     receiver.next([Behaviour::Status(500)]);
@@ -37,20 +37,20 @@ async fn retries_after_its_wait(off_s: i64) {
     receiver.wait_for(1, SOON).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let wait_s = until("the attempt to be settled", SOON, async || {
-        due_in_s(&mut database, "attempts = 1").await.first().copied().ok_or_else(|| "no".to_owned())
+        due_in_s(&mut database, "attempts = 1").await.first().copied().ok_or_else(|| "it is not settled".to_owned())
     })
     .await;
-    // 600 s, less or more 20 %, from the settlement on; the test has looked a little later.
+    // 600 s, plus or minus 20 %, from the settlement on. The test reads it a little later.
     assert!((440.0..=720.0).contains(&wait_s), "due in {wait_s} s by the database's clock");
 
-    // What is due by the database's clock is sent, though it is an hour ahead or behind by the relay's.
+    // A delivery that is due by the database's clock is sent, although the relay's is an hour ahead or behind.
     make_due(&mut database, "true").await;
     receiver.wait_for(2, SOON).await;
     clock.set_off_by(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_delivery_waits_for_the_first_entry_of_its_schedule_and_a_retry_by_hand_does_not() {
+async fn a_new_delivery_waits_for_the_first_entry_of_its_schedule_and_a_manual_retry_does_not() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
     let (_, source) = destination(&gateway, &receiver, json!([2, 60]), json!({})).await;
@@ -64,7 +64,7 @@ async fn a_new_delivery_waits_for_the_first_entry_of_its_schedule_and_a_retry_by
         .fetch_optional(&mut database)
         .await
         .expect("reads");
-        waited.ok_or_else(|| "no".to_owned())
+        waited.ok_or_else(|| "it is not settled".to_owned())
     })
     .await;
     assert!(waited_s >= 2.0, "the first attempt began {waited_s} s after the event was stored");
@@ -89,7 +89,7 @@ async fn a_new_delivery_waits_for_the_first_entry_of_its_schedule_and_a_retry_by
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_of_an_order_key_is_not_sent_before_its_own_first_wait_is_over() {
+async fn the_next_delivery_of_an_order_key_is_not_sent_before_its_own_first_wait_is_over() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
     let (_, source) = destination(&gateway, &receiver, json!([600]), json!({ "order_key": "\"all\"" })).await;
@@ -101,9 +101,9 @@ async fn the_next_of_an_order_key_is_not_sent_before_its_own_first_wait_is_over(
     let mut database = gateway.database.connect().await.expect("connects");
     assert_eq!(due_in_s(&mut database, "true").await.len(), 2);
 
-    // The second one is read, put behind the first, and then freed by it.
+    // The second delivery is read, put behind the first one, and unblocked by it.
     make_due(&mut database, "id = (select id from pending_deliveries order by id desc limit 1)").await;
-    until("the second to be put behind the first", SOON, async || {
+    until("the second delivery to be put behind the first one", SOON, async || {
         let waits = due_in_s(&mut database, "id = (select id from pending_deliveries order by id desc limit 1)").await;
         if waits.iter().all(|wait_s| *wait_s > 500.0) { Ok(()) } else { Err(format!("{waits:?}")) }
     })
@@ -111,12 +111,12 @@ async fn the_next_of_an_order_key_is_not_sent_before_its_own_first_wait_is_over(
     make_due(&mut database, "id = (select id from pending_deliveries order by id limit 1)").await;
     let first = receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!(first.header("webhook-id"), ids[0].to_string());
-    let left = until("the first to be settled", SOON, async || match due_in_s(&mut database, "true").await {
+    let left = until("the first delivery to be settled", SOON, async || match due_in_s(&mut database, "true").await {
         waits if waits.len() == 1 => Ok(waits),
         waits => Err(format!("{waits:?}")),
     })
     .await;
-    assert!(left[0] > 400.0, "its own wait goes on: {left:?}");
+    assert!(left[0] > 400.0, "its own wait continues: {left:?}");
     assert_eq!(receiver.count(), 1);
     sqlx::query("update pending_deliveries set not_before = now(), due_at = now()")
         .execute(&mut database)

@@ -1,4 +1,4 @@
-//! store: what is a copy of an event, and what is an event of its own.
+//! store: which requests are copies of an event, and which are events of their own.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -63,14 +63,14 @@ fn signed(provider: &str, url: &str, body: &str) -> Headers {
 }
 
 /// A source of a provider with a route to a receiver.
-struct Lane {
+struct ProviderLine {
     provider: &'static str,
     source: String,
     url: String,
     receiver: Receiver,
 }
 
-impl Lane {
+impl ProviderLine {
     async fn new(api: &Api, provider: &'static str) -> Self {
         let receiver = Receiver::start().await.expect("starts");
         let source = json!({ "name": provider, "provider": provider, "secrets": [SECRET] });
@@ -81,7 +81,7 @@ impl Lane {
         Self { provider, source: text("id"), url: text("ingest_url"), receiver }
     }
 
-    /// Posts a body as the provider does, and gives the answer.
+    /// Posts a body as the provider does, and returns the response.
     async fn post(&self, body: &str) -> Value {
         let mut request =
             http_client().post(&self.url).header("content-type", "application/json").body(body.to_owned());
@@ -99,46 +99,46 @@ impl Lane {
     }
 }
 
-/// The bodies of each provider in a file, with the bytes that stand there.
+/// The bodies of each provider in a file, byte for byte.
 fn bodies(file: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
     let read: Vec<(&str, Vec<&RawValue>)> = serde_json::from_str(file).expect("providers and their bodies");
     read.into_iter().map(|(provider, bodies)| (provider, bodies.into_iter().map(RawValue::get).collect())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_twice_to_one_object_is_two_events() {
+async fn two_events_about_one_object_are_not_copies_of_each_other() {
     let gateway = Gateway::start().await;
     for (provider, bodies) in bodies(include_str!("copies/twice.json")) {
-        let lane = Lane::new(&gateway.api, provider).await;
+        let provider_line = ProviderLine::new(&gateway.api, provider).await;
         for body in &bodies {
-            lane.post(body).await;
+            provider_line.post(body).await;
         }
-        let received = lane.receiver.wait_for(bodies.len(), SOON).await;
+        let received = provider_line.receiver.wait_for(bodies.len(), SOON).await;
         for body in &bodies {
             assert!(received.iter().any(|request| request.body == body.as_bytes()), "{provider}: {body}");
         }
-        let events = lane.events(&gateway.api).await;
+        let events = provider_line.events(&gateway.api).await;
         assert_eq!(events.len(), bodies.len(), "{provider}: {events:?}");
         assert!(events.iter().all(|event| event.get("same_key_as").is_none()), "{provider}: {events:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_in_it() {
+async fn an_event_that_is_sent_again_is_a_copy_whatever_the_provider_changes_in_it() {
     let gateway = Gateway::start().await;
     for (provider, bodies) in bodies(include_str!("copies/again.json")) {
         let [body, again] = bodies[..] else { panic!("{provider} has {} bodies", bodies.len()) };
-        let lane = Lane::new(&gateway.api, provider).await;
-        let first = lane.post(body).await;
-        lane.receiver.wait_for(1, SOON).await;
-        let copy = lane.post(again).await;
+        let provider_line = ProviderLine::new(&gateway.api, provider).await;
+        let first = provider_line.post(body).await;
+        provider_line.receiver.wait_for(1, SOON).await;
+        let copy = provider_line.post(again).await;
         until("the copy to be counted", SOON, async || {
-            let events = lane.events(&gateway.api).await;
+            let events = provider_line.events(&gateway.api).await;
             let counted = events.len() == 1 && events[0]["copies"] == json!(1);
             if counted { Ok(()) } else { Err(format!("{provider}: {events:?}")) }
         })
         .await;
-        assert_eq!(lane.receiver.count(), 1, "{provider}");
+        assert_eq!(provider_line.receiver.count(), 1, "{provider}");
 
         let led_to = gateway.api.event(id(&copy)).await;
         assert_eq!((&led_to["id"], &led_to["copy_id"]), (&first["id"], &copy["id"]), "{provider}: {led_to}");
@@ -153,14 +153,14 @@ async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_
     }
 }
 
-/// Standard Webhooks with a config of the source's owner.
+/// Standard Webhooks with a config of the customer.
 fn configured(config: Value) -> Provider {
     let mut provider = Provider::standard_webhooks();
     provider.config = config;
     provider
 }
 
-/// A source of Standard Webhooks with a config of its owner, and a route to a receiver.
+/// A source of Standard Webhooks with a config of the customer, and a route to a receiver.
 async fn source(gateway: &RelayOnly, config: Value) -> (Source, Receiver) {
     let receiver = Receiver::start().await.expect("starts");
     let source = gateway.api.create_source("own", &configured(config)).await;
@@ -174,7 +174,7 @@ fn push(gateway: &RelayOnly, source: &Source, id: &str, body: &str) -> EventId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of_its_own() {
+async fn a_known_id_with_another_body_is_an_event_of_its_own_with_copies_of_its_own() {
     let gateway = Gateway::relay_only().await;
     let (source, receiver) = source(&gateway, json!({})).await;
     let mut ids = Vec::new();
@@ -199,7 +199,7 @@ async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_and_other_bodies_that_are_pulled_together_are_told_apart_too() {
+async fn copies_and_events_with_other_bodies_are_distinguished_within_one_pull() {
     let mut gateway = Gateway::relay_only().await;
     let (source, receiver) = source(&gateway, json!({})).await;
     gateway.relay.stop().await.expect("stops");
@@ -217,7 +217,7 @@ async fn copies_and_other_bodies_that_are_pulled_together_are_told_apart_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_relays_that_store_one_id_with_two_bodies_make_two_events_of_it() {
+async fn two_relays_that_store_one_id_with_two_bodies_make_two_events() {
     let gateway = Gateway::relay_only().await;
     let other = gateway.another_relay().await;
     let (source, receiver) = source(&gateway, json!({})).await;
@@ -260,7 +260,7 @@ async fn the_first_hundred_copies_lead_to_their_event_and_more_are_only_counted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_names_events_by_a_template_says_that_bodies_change_or_switches_it_off() {
+async fn a_source_can_set_a_template_for_its_keys_declare_changing_bodies_or_turn_its_keys_off() {
     let gateway = Gateway::relay_only().await;
     let template = gateway.api.create_source("template", &configured(json!({"key": "{json:object}.{json:at}"}))).await;
     let changing = gateway.api.create_source("changing", &configured(json!({"resend_changes_body": true}))).await;
@@ -289,10 +289,14 @@ async fn an_owner_names_events_by_a_template_says_that_bodies_change_or_switches
     assert!(events.len() == 2 && events.iter().all(|event| event["key"] == json!(null)), "{events:?}");
     assert_eq!(of("changing").await.len(), 1);
     let event = gateway.api.event(ids[0]).await;
-    assert_eq!((&event["copies"], &event["changed_copy"]["id"]), (&json!(2), &json!(ids[1].to_string())), "the first");
+    assert_eq!(
+        (&event["copies"], &event["changed_copy"]["id"]),
+        (&json!(2), &json!(ids[1].to_string())),
+        "the first changed copy is kept"
+    );
 
     let refused = json!({ "name": "bad", "provider": "stripe", "secrets": [SECRET], "config": {"key": "{body}"} });
     let problem = gateway.api.post("/v1/sources", &refused).await.expect_status(422);
-    let told = problem.to_string();
-    assert!(told.contains("config.key") && told.contains("{sha256hex:body}"), "{told}");
+    let text = problem.to_string();
+    assert!(text.contains("config.key") && text.contains("{sha256hex:body}"), "{text}");
 }

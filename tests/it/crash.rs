@@ -1,4 +1,5 @@
-//! crash: the relay and the database are killed while they work. Nothing accepted is lost; what is repeated is printed.
+//! crash: the relay and the database are killed while they work. Nothing accepted is lost. The tests print how
+//! many deliveries are repeated.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use harness::postgres::{Server, Shutdown};
 use harness::receiver::Receiver;
 use harness::wait::{LONG, until};
 
-async fn every_event_arrived(what: &str, pushed: &HashSet<String>, receiver: &Receiver) {
+async fn wait_for_every_event(what: &str, pushed: &HashSet<String>, receiver: &Receiver) {
     receiver.wait_for_events(pushed, LONG).await;
     println!(
-        "{what}: {} events, {} deliveries, {} duplicates",
+        "{what}: {} events, {} deliveries, {} of them repeated",
         pushed.len(),
         receiver.count(),
         receiver.count() - pushed.len()
@@ -19,7 +20,7 @@ async fn every_event_arrived(what: &str, pushed: &HashSet<String>, receiver: &Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_killed_in_the_middle_of_five_thousand_deliveries_loses_none() {
+async fn a_relay_that_is_killed_during_five_thousand_deliveries_loses_none() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("killed").await;
     let pushed = gateway.push_many(&line.source, 5_000);
@@ -28,7 +29,7 @@ async fn a_relay_killed_in_the_middle_of_five_thousand_deliveries_loses_none() {
         gateway.relay.kill().await.expect("is killed");
         gateway.relay.start_again().await.expect("starts again");
     }
-    every_event_arrived("kill -9 of the relay", &pushed, &line.receiver).await;
+    wait_for_every_event("kill -9 of the relay", &pushed, &line.receiver).await;
     drained(&gateway.queue, LONG).await;
     let api = gateway.relay.api();
     until("every delivery to be settled", LONG, async || {
@@ -38,11 +39,11 @@ async fn a_relay_killed_in_the_middle_of_five_thousand_deliveries_loses_none() {
         }
     })
     .await;
-    assert_eq!(api.all("/v1/events?limit=200").await.len(), 5_000, "the ledger is complete");
+    assert_eq!(api.all("/v1/events?limit=200").await.len(), 5_000, "every event is stored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_for_ten_seconds_loses_nothing() {
+async fn a_database_that_is_down_for_ten_seconds_loses_nothing() {
     let mut server = Server::start_private().await.expect("starts");
     let gateway = Gateway::relay_only_on_server(&server).await;
     let line = gateway.line("away").await;
@@ -50,9 +51,9 @@ async fn a_database_that_is_away_for_ten_seconds_loses_nothing() {
     line.receiver.wait_for(500, LONG).await;
     server.stop(Shutdown::Immediate).await.expect("stops");
     pushed.extend(gateway.push_many(&line.source, 1_000));
-    // What is tested is an outage of this length.
+    // The outage has to last this long.
     tokio::time::sleep(Duration::from_secs(10)).await;
     server.start().await.expect("starts again");
-    every_event_arrived("PostgreSQL stopped for 10 s", &pushed, &line.receiver).await;
+    wait_for_every_event("PostgreSQL stopped for 10 s", &pushed, &line.receiver).await;
     drained(&gateway.queue, LONG).await;
 }

@@ -29,8 +29,8 @@ async fn one_event_reaches_each_of_two_thousand_destinations() {
     .await;
 }
 
-/// How often the index of what is due has been searched so far, and how many transactions there were.
-async fn looks(database: &mut PgConnection) -> (i64, i64) {
+/// How often the index of due deliveries has been searched so far, and how many transactions have been committed.
+async fn searches_and_transactions(database: &mut PgConnection) -> (i64, i64) {
     sqlx::query_as(
         "select idx_scan, xact_commit from pg_stat_user_indexes, pg_stat_database
          where indexrelname = 'pending_deliveries_by_lane' and datname = current_database()",
@@ -41,20 +41,21 @@ async fn looks(database: &mut PgConnection) -> (i64, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn destinations_that_have_nothing_to_do_are_not_looked_at_one_by_one() {
+async fn idle_destinations_are_not_searched_one_by_one() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("idle").await;
     let count = 2_000;
     gateway.crowd(&line.source, count, &line.receiver.url()).await;
     let lanes = 3 * i64::try_from(count + 1).expect("small");
     let mut database = gateway.database.connect().await.expect("connects");
-    let (read, begun) = until("each lane to have been read", LONG, async || match looks(&mut database).await {
-        (searches, transactions) if searches >= lanes => Ok((searches, transactions)),
-        (searches, _) => Err(format!("{searches} searches for {lanes} lanes")),
-    })
-    .await;
-    // A relay that has nothing to do makes two transactions a second, and looks with one in four of them.
-    let after = until("forty more transactions", LONG, async || match looks(&mut database).await {
+    let (read, begun) =
+        until("each lane to have been read", LONG, async || match searches_and_transactions(&mut database).await {
+            (searches, transactions) if searches >= lanes => Ok((searches, transactions)),
+            (searches, _) => Err(format!("{searches} searches for {lanes} lanes")),
+        })
+        .await;
+    // An idle relay makes two transactions a second, and one in four of them is a scan.
+    let after = until("forty more transactions", LONG, async || match searches_and_transactions(&mut database).await {
         (searches, transactions) if transactions >= begun + 40 => Ok(searches),
         (_, transactions) => Err(format!("{} transactions", transactions - begun)),
     })
@@ -63,13 +64,13 @@ async fn destinations_that_have_nothing_to_do_are_not_looked_at_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_replica_makes_due_is_found_behind_thousands_of_destinations_that_are_paused() {
+async fn a_delivery_that_another_replica_makes_due_is_found_behind_thousands_of_paused_destinations() {
     let mut gateway = Gateway::relay_only().await;
     let first = gateway.line("first").await;
     gateway.push(&first.source, b"{}");
     first.receiver.wait_for(1, LONG).await;
     gateway.relay.stop().await.expect("stops");
-    // More than one look takes.
+    // More than one scan reads.
     gateway.crowd(&first.source, 6_000, &first.receiver.url()).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let paused = "update destinations set state = 'paused' where name like 'crowd-%'";
@@ -91,5 +92,5 @@ async fn what_another_replica_makes_due_is_found_behind_thousands_of_destination
     })
     .await;
     receiver.wait_for(2, LONG).await;
-    assert_eq!(first.receiver.count(), 1, "nothing is sent to those that are paused");
+    assert_eq!(first.receiver.count(), 1, "nothing is sent to paused destinations");
 }

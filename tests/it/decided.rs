@@ -1,4 +1,4 @@
-//! store: an event tells what was decided when it was stored, whatever its routes would decide now.
+//! store: an event shows the decision that was made when it was stored, whatever its routes would decide now.
 
 use harness::api::id;
 use harness::gateway::{Gateway, RelayOnly, drained};
@@ -18,14 +18,14 @@ fn decision(event: &Value) -> (&str, Vec<&str>) {
     (decision["outcome"].as_str().expect("an outcome"), ids)
 }
 
-/// What the one route of the event's source would decide now.
+/// The outcome that the only route of the event's source would have now.
 fn now(event: &Value) -> &Value {
     assert_eq!(event["routes"].as_array().map(Vec::len), Some(1), "{event}");
     &event["routes"][0]["outcome"]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change() {
+async fn the_decision_about_a_stored_event_does_not_change_with_its_routes() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let routes = gateway.api.all("/v1/routes").await;
@@ -43,13 +43,13 @@ async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change(
     assert_eq!((&delivery["route_id"], &delivery["destination_id"]), (&json!(route), &json!(line.destination.id)));
     assert_eq!((decision(&others), now(&others)), (("no_route_matched", Vec::new()), &json!("not_matched")));
 
-    // The routes of now say the opposite of both.
+    // The present routes would decide the opposite about both.
     change_route(&gateway, route, json!({ "filter": "body.amount < 2" })).await;
     let (later, others) = (gateway.api.event(matched).await, gateway.api.event(unmatched).await);
     assert_eq!((decision(&later), now(&later)), (("routed", made.clone()), &json!("not_matched")), "{later}");
     assert_eq!((decision(&others), now(&others)), (("no_route_matched", Vec::new()), &json!("matched")), "{others}");
 
-    // What a replay delivers was not decided when the event was stored.
+    // The deliveries of a replay are not part of the decision.
     let replay = json!({ "filter": { "source": line.source.id }, "destination": line.destination.id });
     gateway.api.post("/v1/replays", &replay).await.expect_status(201);
     line.receiver.wait_for(3, SOON).await;
@@ -61,7 +61,7 @@ async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_holds_a_delivery_is_told_with_the_decision_that_made_it() {
+async fn the_decision_shows_what_holds_the_delivery_that_it_made() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let routes = gateway.api.all("/v1/routes").await;
@@ -87,7 +87,7 @@ async fn what_holds_a_delivery_is_told_with_the_decision_that_made_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quarantine_and_repetitions_are_told_as_the_decision() {
+async fn the_decision_shows_copies_quarantine_and_release() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let push = || gateway.push_with(&line.source, &[("webhook-id", "msg_1")], br#"{"number":1}"#);
@@ -96,13 +96,13 @@ async fn quarantine_and_repetitions_are_told_as_the_decision() {
     let copy = push();
     drained(&gateway.queue, SOON).await;
 
-    let asked_by_copy = gateway.api.event(copy).await;
-    assert_eq!(asked_by_copy["decision"]["copy_of"], json!(event.to_string()), "{asked_by_copy}");
-    let (outcome, made) = decision(&asked_by_copy);
+    let shown_by_copy = gateway.api.event(copy).await;
+    assert_eq!(shown_by_copy["decision"]["copy_of"], json!(event.to_string()), "{shown_by_copy}");
+    let (outcome, made) = decision(&shown_by_copy);
     assert_eq!((outcome, made.len()), ("routed", 1));
-    let asked_by_id = gateway.api.event(event).await;
-    assert_eq!(decision(&asked_by_id), ("routed", made));
-    assert!(asked_by_id["decision"].get("copy_of").is_none(), "{asked_by_id}");
+    let shown_by_id = gateway.api.event(event).await;
+    assert_eq!(decision(&shown_by_id), ("routed", made));
+    assert!(shown_by_id["decision"].get("copy_of").is_none(), "{shown_by_id}");
 
     let quarantined = gateway.api.event(failed).await;
     assert_eq!(decision(&quarantined), ("quarantined", Vec::new()), "{quarantined}");

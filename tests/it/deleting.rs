@@ -1,4 +1,5 @@
-//! deleting: a destination or a source with a large backlog is deleted at once, and what is pending is cancelled behind it.
+//! deleting: a destination or a source with a large backlog is deleted at once. Pending deliveries of a deleted
+//! destination are cancelled in the background.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use shared::id::{DestinationId, EventId};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// A backlog that is cancelled in many pieces.
+/// A backlog that is cancelled in many chunks.
 const MANY: i64 = 200_000;
 
-/// A random id of now, for the row `number`.
+/// A random id of the current time, for the row `number`.
 const NEW_ID: &str = "(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
                        || substr(md5(number::text || $1), 1, 3) || '8' || substr(md5(number::text || $1), 4, 15))::uuid";
 
@@ -42,12 +43,12 @@ async fn cancelled(database: &mut PgConnection, destination: &str) -> i64 {
     count(database, &format!("settled_deliveries where destination_id = '{of}' and {reason}")).await
 }
 
-/// Makes so many deliveries of an event to the destination of the line, all of them due, and every third one in order.
+/// Makes `number` deliveries of an event to the destination of the line. All are due, and every third has an order key.
 async fn pile_up(gateway: &RelayOnly, line: &Line, event: EventId, number: i64) {
     let mut database = connect(gateway).await;
     until("the event to be stored", SOON, async || {
         match count(&mut database, &format!("events where id = '{}'", event.uuid())).await {
-            0 => Err("it is not there".to_owned()),
+            0 => Err("it is not stored".to_owned()),
             _ => Ok(()),
         }
     })
@@ -82,7 +83,7 @@ async fn stuck_line(gateway: &RelayOnly, name: &str, number: i64) -> Line {
     line
 }
 
-/// Locks one of the pending deliveries of a destination: until this is dropped they cannot all be cancelled.
+/// Locks one of the pending deliveries of a destination. They cannot all be cancelled until this is dropped.
 async fn lock_one(gateway: &RelayOnly, destination: &str) -> PgConnection {
     let mut database = connect(gateway).await;
     sqlx::query("begin").execute(&mut database).await.expect("begins");
@@ -91,12 +92,12 @@ async fn lock_one(gateway: &RelayOnly, destination: &str) -> PgConnection {
     database
 }
 
-async fn all_cancelled(gateway: &RelayOnly, destination: &str, least: i64) {
+async fn wait_until_all_cancelled(gateway: &RelayOnly, destination: &str, least: i64) {
     let mut database = connect(gateway).await;
     until("all deliveries of the deleted destination to be cancelled", LONG, async || {
         match (pending(&mut database, destination).await, count(&mut database, "deleted_destinations").await) {
             (0, 0) => Ok(()),
-            (left, jobs) => Err(format!("{left} are pending, {jobs} deletions are not over")),
+            (left, jobs) => Err(format!("{left} pending, {jobs} deletions not finished")),
         }
     })
     .await;
@@ -104,11 +105,11 @@ async fn all_cancelled(gateway: &RelayOnly, destination: &str, least: i64) {
     assert!(cancelled >= least, "{cancelled} of {least} are in history");
 }
 
-async fn is_being_cancelled(gateway: &RelayOnly, destination: &str, of_all: i64) {
+async fn wait_until_being_cancelled(gateway: &RelayOnly, destination: &str, of_all: i64) {
     let mut database = connect(gateway).await;
-    until("the cancelling to have begun", LONG, async || match pending(&mut database, destination).await {
+    until("the cancellation to have begun", LONG, async || match pending(&mut database, destination).await {
         left if left < of_all => Ok(()),
-        left => Err(format!("{left} are pending")),
+        left => Err(format!("{left} pending")),
     })
     .await;
 }
@@ -116,18 +117,18 @@ async fn is_being_cancelled(gateway: &RelayOnly, destination: &str, of_all: i64)
 async fn finished(gateway: &RelayOnly, replay: &str) -> Value {
     gateway
         .api
-        .wait_until("the replay to be over and its deliveries settled", replay, LONG, |replay| {
+        .wait_until("the replay to end and its deliveries to be settled", replay, LONG, |replay| {
             replay["state"] != "running" && replay["pending"] == 0
         })
         .await
 }
 
-fn no_deadlock(log: &str) {
+fn assert_no_deadlock(log: &str) {
     assert!(!log.contains("deadlock"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_go_on() {
+async fn a_destination_with_a_backlog_is_deleted_at_once_while_others_and_a_replay_continue() {
     let gateway = Gateway::relay_only().await;
     let doomed = stuck_line(&gateway, "doomed", MANY).await;
     let other = Receiver::start().await.expect("starts");
@@ -140,7 +141,7 @@ async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_
     let wanted = json!({ "filter": { "source": "doomed" }, "rate_limit": { "limit": 50, "per": "second" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
     let replay = format!("/v1/replays/{}", id(&replay));
-    // The replay has made deliveries to both.
+    // By now the replay has made deliveries to both destinations.
     other.wait_for(310, LONG).await;
 
     let mut locked = lock_one(&gateway, &doomed.destination.id).await;
@@ -151,31 +152,31 @@ async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_
     let routes = gateway.api.all("/v1/routes").await;
     assert!(routes.iter().all(|route| route["destination_id"] != json!(doomed.destination.id)), "{routes:?}");
 
-    // As long as one of them is locked the cancelling is not over.
-    is_being_cancelled(&gateway, &doomed.destination.id, MANY).await;
+    // While one of the deliveries is locked, the cancellation does not finish.
+    wait_until_being_cancelled(&gateway, &doomed.destination.id, MANY).await;
     other.forget();
     let live: Vec<String> = (0..200).map(|_| gateway.push(&doomed.source, b"{\"live\":true}").to_string()).collect();
     other.wait_for_events(&live, LONG).await;
     let mut database = connect(&gateway).await;
-    until("what is sent to the other destination to be settled", LONG, async || {
+    until("the deliveries to the other destination to be settled", LONG, async || {
         match pending(&mut database, &kept.id).await {
             0 => Ok(()),
-            left => Err(format!("{left} are pending")),
+            left => Err(format!("{left} pending")),
         }
     })
     .await;
-    assert!(pending(&mut database, &doomed.destination.id).await > 0, "one of them is locked");
+    assert!(pending(&mut database, &doomed.destination.id).await > 0, "one of the deliveries is locked");
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
 
     let ended = finished(&gateway, &replay).await;
     assert_eq!((&ended["state"], &ended["error"]), (&json!("completed"), &Value::Null), "{ended}");
     assert!(ended["cancelled"].as_i64().is_some_and(|cancelled| cancelled > 0), "{ended}");
-    all_cancelled(&gateway, &doomed.destination.id, MANY).await;
-    no_deadlock(&gateway.relay.log());
+    wait_until_all_cancelled(&gateway, &doomed.destination.id, MANY).await;
+    assert_no_deadlock(&gateway.relay.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() {
+async fn a_destination_can_be_deleted_while_a_chunk_of_its_replay_is_being_stored() {
     let gateway = Gateway::relay_only().await;
     let line = stuck_line(&gateway, "target", 10).await;
     let wanted = json!({ "filter": { "source": "target" }, "destination": "target",
@@ -184,7 +185,7 @@ async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() 
     let path = format!("/v1/replays/{}", id(&replay));
     gateway.api.wait_until("the first chunk of the replay", &path, SOON, |replay| replay["processed"] == 1).await;
 
-    // A chunk holds the configuration first, and changes the row of the replay last.
+    // A chunk locks the configuration first, and updates the row of the replay last.
     let mut chunk = connect(&gateway).await;
     for statement in ["begin", "select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))"] {
         sqlx::query(statement).execute(&mut chunk).await.expect("begins");
@@ -205,26 +206,26 @@ async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() 
         (&json!("cancelled"), &json!("its destination was deleted")),
         "{ended}"
     );
-    all_cancelled(&gateway, &line.destination.id, 10).await;
-    no_deadlock(&gateway.relay.log());
+    wait_until_all_cancelled(&gateway, &line.destination.id, 10).await;
+    assert_no_deadlock(&gateway.relay.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_is_killed_while_it_cancels_goes_on_after_its_restart() {
+async fn a_relay_that_is_killed_while_it_cancels_deliveries_continues_after_its_restart() {
     let mut gateway = Gateway::relay_only().await;
     let line = stuck_line(&gateway, "doomed", MANY).await;
     let mut locked = lock_one(&gateway, &line.destination.id).await;
     gateway.api.delete("/v1/destinations/doomed").await.expect_status(204);
-    is_being_cancelled(&gateway, &line.destination.id, MANY).await;
+    wait_until_being_cancelled(&gateway, &line.destination.id, MANY).await;
     gateway.relay.kill().await.expect("is killed");
     let mut database = connect(&gateway).await;
     let left = pending(&mut database, &line.destination.id).await;
-    assert!(left > 0, "it was killed in the middle");
+    assert!(left > 0, "the relay was killed before the cancellation was finished");
     println!("killed with {left} of {MANY} pending");
     let sent = line.receiver.count();
     gateway.relay.start_again().await.expect("starts again");
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
-    all_cancelled(&gateway, &line.destination.id, MANY).await;
+    wait_until_all_cancelled(&gateway, &line.destination.id, MANY).await;
     assert_eq!(line.receiver.count(), sent, "nothing is sent after the restart");
 }
 
@@ -242,9 +243,9 @@ async fn the_name_of_a_deleted_destination_is_free_while_its_backlog_is_cancelle
     let got = receiver.wait_for(1, SOON).await;
     assert_eq!(got[0].header("webhook-id"), event);
 
-    // What waits to be cancelled is shown as held, and is not tried again.
+    // A delivery that waits to be cancelled is shown as held, and cannot be retried.
     let mut database = connect(&gateway).await;
-    assert!(pending(&mut database, &line.destination.id).await > 0, "one of them is locked");
+    assert!(pending(&mut database, &line.destination.id).await > 0, "one of the deliveries is locked");
     let held = format!("/v1/deliveries?destination={}&state=held&limit=1", line.destination.id);
     let held = gateway.api.get(&held).await.expect_status(200)["data"][0].clone();
     assert_eq!(held["held_reason"], "its destination was deleted; it is being cancelled", "{held}");
@@ -253,20 +254,20 @@ async fn the_name_of_a_deleted_destination_is_free_while_its_backlog_is_cancelle
     assert_eq!(gateway.api.post(&retry, &json!({})).await.expect_status(409)["code"], "destination_gone");
 
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
-    all_cancelled(&gateway, &line.destination.id, 5_000).await;
-    assert_eq!(receiver.count(), 1, "the new destination gets nothing of the old one");
+    wait_until_all_cancelled(&gateway, &line.destination.id, 5_000).await;
+    assert_eq!(receiver.count(), 1, "the new destination gets no delivery of the old one");
     assert_eq!(gateway.api.post(&retry, &json!({})).await.expect_status(409)["code"], "destination_gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_is_under_way_is_settled_after_its_destination_was_deleted() {
+async fn an_attempt_in_flight_is_settled_after_its_destination_was_deleted() {
     let gateway = Gateway::relay_only().await;
     for (name, status) in [("answers", 200), ("fails", 500)] {
         let line = gateway.line(name).await;
         line.receiver.always(Behaviour::DelayedStatus(Duration::from_secs(3), status));
         gateway.push(&line.source, b"{}");
         line.receiver.wait_for(1, SOON).await;
-        // It is locked, so that it is not cancelled before it is settled.
+        // The lock keeps the delivery from being cancelled before its attempt is settled.
         let mut locked = lock_one(&gateway, &line.destination.id).await;
         gateway.api.delete(&format!("/v1/destinations/{name}")).await.expect_status(204);
         let mut database = connect(&gateway).await;
@@ -274,7 +275,7 @@ async fn an_attempt_that_is_under_way_is_settled_after_its_destination_was_delet
             "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
         wait_for_count(&mut database, "the attempt to be settled", waiting, SOON, |waiting| waiting > 0).await;
         sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
-        all_cancelled(&gateway, &line.destination.id, 0).await;
+        wait_until_all_cancelled(&gateway, &line.destination.id, 0).await;
         let deliveries = gateway.api.all(&format!("/v1/deliveries?destination={}", line.destination.id)).await;
         let [delivery] = deliveries.as_slice() else { panic!("{deliveries:?}") };
         let ended = ["succeeded", "cancelled"].contains(&delivery["state"].as_str().unwrap_or_default());
@@ -293,18 +294,18 @@ async fn two_relays_cancel_the_backlogs_of_deleted_destinations_together() {
     gateway.api.delete("/v1/destinations/first").await.expect_status(204);
     second.api().delete("/v1/destinations/other").await.expect_status(204);
     for line in [&first, &other] {
-        all_cancelled(&gateway, &line.destination.id, 30_000).await;
+        wait_until_all_cancelled(&gateway, &line.destination.id, 30_000).await;
         let mut database = connect(&gateway).await;
         let rows = format!("settled_deliveries where destination_id = '{}'", of(&line.destination.id));
-        assert_eq!(count(&mut database, &rows).await, 30_001, "each is in history once");
+        assert_eq!(count(&mut database, &rows).await, 30_001, "each delivery is in history once");
     }
     for log in [gateway.relay.log(), second.log()] {
-        no_deadlock(&log);
+        assert_no_deadlock(&log);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_still_delivered() {
+async fn a_source_with_a_backlog_is_deleted_at_once_and_its_events_are_still_delivered() {
     // All of it is delivered before the new event, so it is smaller than in the other tests.
     const BACKLOG: i64 = 20_000;
     let gateway = Gateway::relay_only().await;
@@ -320,7 +321,7 @@ async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_sti
     let new = gateway.api.create_source("shop", &line.provider).await;
     gateway.api.create_route(&new.id, &line.destination.id, json!({})).await;
     let mut database = connect(&gateway).await;
-    assert_eq!(pending(&mut database, &line.destination.id).await, BACKLOG + 1, "nothing of it is cancelled");
+    assert_eq!(pending(&mut database, &line.destination.id).await, BACKLOG + 1, "none of its deliveries is cancelled");
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
     gateway.api.resume("shop").await;
     line.receiver.wait_for(1_000, LONG).await;
@@ -329,7 +330,7 @@ async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_sti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_health_of_destinations_is_stored_although_one_of_them_is_deleted_meanwhile() {
+async fn the_health_of_destinations_is_stored_although_one_of_them_is_deleted_concurrently() {
     let gateway = Gateway::relay_only().await;
     let (deleted, kept) = (gateway.line("deleted").await, gateway.line("kept").await);
     let mut change = connect(&gateway).await;
@@ -353,7 +354,7 @@ async fn the_health_of_destinations_is_stored_although_one_of_them_is_deleted_me
         if count(&mut database, &stored).await > 0 { Ok(()) } else { Err("it is not stored".to_owned()) }
     })
     .await;
-    assert_eq!(count(&mut database, "destination_health").await, 1, "nothing is kept of the deleted one");
+    assert_eq!(count(&mut database, "destination_health").await, 1, "no health of the deleted one is kept");
     let log = gateway.relay.log();
     assert!(!log.contains("the health of destinations") && !log.contains("health reports"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! deliver: what a destination receives, at which pace, and whom a bad one harms.
+//! deliver: the requests that a destination receives, their rate, and the isolation of bad destinations.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ async fn a_delivery_carries_the_raw_bytes_the_provider_headers_and_a_signature_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_there_is_no_room_for_in_memory_are_delivered_all_the_same() {
+async fn bodies_without_room_in_memory_are_still_delivered() {
     let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_MAX_WAITING_BYTES", "0")).await;
     let line = gateway.line("no-room").await;
     let pushed: BTreeSet<String> = (0..30).map(|number| json!({ "number": number }).to_string()).collect();
@@ -65,20 +65,20 @@ async fn after_a_rotation_both_secrets_verify_until_the_overlap_ends_and_then_on
 
     gateway
         .api
-        .wait_until("the old secret to be shown no longer", &path, SOON, |shown| shown["also_signing"] == json!([]))
+        .wait_until("the old secret to be no longer shown", &path, SOON, |shown| shown["also_signing"] == json!([]))
         .await;
     gateway.push(&line.source, b"{}");
     let after = line.receiver.wait_for(2, SOON).await.remove(1);
     after.verify(new).expect("the new secret verifies");
-    assert!(after.verify(old).is_err(), "the old secret signs no longer");
+    assert!(after.verify(old).is_err(), "the old secret no longer signs");
 
     let again = gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": 0 })).await.expect_status(200);
-    assert_eq!(again["also_signing"], json!([]), "0 is at once");
+    assert_eq!(again["also_signing"], json!([]), "an overlap of 0 s ends at once");
     gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": -1 })).await.expect_status(422);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rate_of_twenty_per_second_is_kept_while_another_destination_runs_free() {
+async fn a_rate_limit_of_twenty_per_second_holds_and_does_not_slow_another_destination() {
     let gateway = Gateway::relay_only().await;
     let (slow, fast) = (Receiver::start().await.expect("starts"), Receiver::start().await.expect("starts"));
     let line = gateway.line("source").await;
@@ -99,24 +99,24 @@ async fn a_rate_of_twenty_per_second_is_kept_while_another_destination_runs_free
     let slow_by_then = slow.count();
     assert!(
         slow_by_then < count,
-        "the free destination had all {count} after {taken:?}, the limited one {slow_by_then}"
+        "the unlimited destination got all {count} in {taken:?}, the limited one {slow_by_then}"
     );
 
     let requests = slow.wait_for(count, Duration::from_secs(60)).await;
     let first = requests[0].at;
-    // Whole windows of ten seconds; a machine that stalls can make one slower, never faster.
-    let in_window = |from: Duration| {
+    // Counts in intervals of ten seconds. A machine that stalls can lower a count, never raise it.
+    let in_ten_seconds_from = |from: Duration| {
         let (from, until) = (first + from, first + from + Duration::from_secs(10));
         requests.iter().filter(|request| (from..until).contains(&request.at)).count()
     };
     for start_ms in (0..3_000).step_by(250) {
-        let sent = in_window(Duration::from_millis(start_ms));
+        let sent = in_ten_seconds_from(Duration::from_millis(start_ms));
         assert!((190..=210).contains(&sent), "{sent} deliveries in the ten seconds after {start_ms} ms");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_destination_times_out_and_harms_nobody() {
+async fn a_hanging_destination_times_out_and_delays_no_other_destination() {
     let gateway = Gateway::relay_only().await;
     let hanging = Receiver::behaving(Behaviour::Hang).await.expect("starts");
     let line = gateway.line("healthy").await;
@@ -126,7 +126,7 @@ async fn a_hanging_destination_times_out_and_harms_nobody() {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     line.receiver.wait_for(200, SOON).await;
-    assert!(hanging.count() < 200, "the hanging destination is sent to ten at a time");
+    assert!(hanging.count() < 200, "the hanging destination gets at most ten attempts at a time");
 
     let attempt = until("an attempt to time out", SOON, async || {
         let deliveries = gateway.api.all("/v1/deliveries?destination=hanging").await;
@@ -146,7 +146,7 @@ async fn a_hanging_destination_times_out_and_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_destination_holds_its_deliveries_and_gets_them_all_when_it_is_resumed() {
+async fn deliveries_to_a_paused_destination_are_held_and_all_sent_when_it_is_resumed() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("paused").await;
     let id = &line.destination.id;
@@ -165,7 +165,7 @@ async fn a_paused_destination_holds_its_deliveries_and_gets_them_all_when_it_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_410_disables_the_destination_and_holds_what_else_there_is() {
+async fn a_410_response_disables_the_destination_and_holds_its_other_deliveries() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("gone").await;
     line.receiver.always(Behaviour::Status(410));
@@ -181,7 +181,7 @@ async fn an_answer_of_410_disables_the_destination_and_holds_what_else_there_is(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
+async fn each_time_a_destination_is_disabled_one_operational_event_is_created() {
     let gateway = Gateway::relay_only().await;
     let alerts = gateway.alerts().await;
     let line = gateway.line("gone").await;
@@ -191,11 +191,11 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
         for _ in 0..3 {
             gateway.push(&line.source, b"{}");
         }
-        let told = alerts.wait_for(times, SOON).await.remove(times - 1);
-        let told: Value = serde_json::from_slice(&told.body).expect("JSON");
-        assert_eq!(told["type"], "destination.disabled");
+        let alert = alerts.wait_for(times, SOON).await.remove(times - 1);
+        let alert: Value = serde_json::from_slice(&alert.body).expect("JSON");
+        assert_eq!(alert["type"], "destination.disabled");
         assert_eq!(
-            (&told["data"]["destination"], &told["data"]["cause"]),
+            (&alert["data"]["destination"], &alert["data"]["cause"]),
             (&json!(line.destination.id), &json!("gone"))
         );
         gateway
@@ -209,11 +209,11 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
         gateway.api.wait_for_rows(&pending, 0, SOON).await;
     }
     let events = gateway.api.all("/v1/events?source=tidegate&type=destination.disabled").await;
-    assert_eq!(events.len(), 2, "once each time: {events:?}");
+    assert_eq!(events.len(), 2, "one event each time: {events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_its_owner_has_paused_meanwhile_is_not_told_to_be_disabled() {
+async fn a_410_that_arrives_after_the_destination_was_paused_neither_disables_it_nor_creates_an_event() {
     let gateway = Gateway::relay_only().await;
     let alerts = gateway.alerts().await;
     let line = gateway.line("paused").await;
@@ -231,11 +231,11 @@ async fn a_destination_that_its_owner_has_paused_meanwhile_is_not_told_to_be_dis
     gateway.push(&line.source, b"{}");
     alerts.wait_for(1, SOON).await;
     let events = gateway.api.all("/v1/events?source=tidegate").await;
-    assert_eq!(events.len(), 1, "of the second time alone: {events:?}");
+    assert_eq!(events.len(), 1, "only the second 410 creates an event: {events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn destinations_inside_are_refused_unless_the_configuration_allows_them() {
+async fn destinations_in_private_networks_are_refused_unless_the_settings_allow_them() {
     let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_EGRESS_ALLOW", "10.20.30.0/24")).await;
     for url in [
         "http://127.0.0.1:9/",
@@ -254,7 +254,7 @@ async fn destinations_inside_are_refused_unless_the_configuration_allows_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_inside_is_a_failure_and_is_not_followed() {
+async fn a_redirect_to_a_private_address_is_a_failed_attempt_and_is_not_followed() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("redirect").await;
     line.receiver.always(Behaviour::Redirect("http://169.254.169.254/latest/meta-data?token=secret".to_owned()));
@@ -269,9 +269,9 @@ async fn a_redirect_inside_is_a_failure_and_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_resolves_inside_is_blocked_when_it_is_connected_to() {
-    // The receivers of the harness listen on 127.0.0.1, which this relay does not allow; the name passes the check of
-    // the URL and is stopped by the resolver.
+async fn a_host_name_that_resolves_to_a_private_address_is_blocked_when_connecting() {
+    // The receivers of the harness listen on 127.0.0.1, which this relay does not allow. The host name passes the check
+    // of the URL, and the resolver blocks it.
     let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_EGRESS_ALLOW", "")).await;
     let source = gateway.api.create_source("inside", &harness::provider::Provider::standard_webhooks()).await;
     let receiver = Receiver::start().await.expect("starts");
@@ -285,8 +285,8 @@ async fn a_name_that_resolves_inside_is_blocked_when_it_is_connected_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_is_reached_at_whichever_of_its_addresses_answers() {
-    // `localhost` has an address of either family.
+async fn a_host_name_is_reached_at_whichever_of_its_addresses_answers() {
+    // `localhost` has addresses of both families.
     let gateway = Gateway::relay_only().await;
     for (name, address) in [("v6", IpAddr::from(Ipv6Addr::LOCALHOST)), ("v4", IpAddr::from(Ipv4Addr::LOCALHOST))] {
         let source = gateway.api.create_source(name, &harness::provider::Provider::standard_webhooks()).await;
@@ -300,7 +300,7 @@ async fn a_name_is_reached_at_whichever_of_its_addresses_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_finishes_what_is_in_flight_and_exits_within_its_deadline() {
+async fn a_shutdown_completes_attempts_in_flight_and_exits_within_its_deadline() {
     let mut gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_SHUTDOWN_S", "10")).await;
     let line = gateway.line("slow").await;
     line.receiver.always(Behaviour::Delay(Duration::from_secs(1)));
@@ -312,11 +312,11 @@ async fn a_shutdown_finishes_what_is_in_flight_and_exits_within_its_deadline() {
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     gateway.relay.start_again().await.expect("starts again");
     let settled = gateway.relay.api().all("/v1/deliveries?state=succeeded").await;
-    assert_eq!((settled.len(), line.receiver.count()), (1, 1), "answered once and settled before the exit");
+    assert_eq!((settled.len(), line.receiver.count()), (1, 1), "sent once and settled before the exit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_away() {
+async fn a_shutdown_ends_in_time_although_a_destination_hangs_and_the_database_is_down() {
     let mut server = Server::start_private().await.expect("starts");
     let mut gateway = Gateway::relay_only_on_server(&server).await;
     gateway.relay.stop().await.expect("stops");
@@ -335,11 +335,11 @@ async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_
     let begun = Instant::now();
     let status = gateway.relay.stop().await.expect("stops");
     assert!(status.success(), "{status}");
-    // A second more than its four, and one for the machine.
+    // The four seconds of the setting, 0.8 s for closing connections, and the rest for a slow machine.
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
-/// The attempts of the only delivery there is, once there are `count` of them.
+/// Waits until the only delivery has at least `count` attempts, and returns its attempts.
 pub(crate) async fn attempts_of_the_only_delivery(api: &harness::api::Api, count: usize) -> Vec<serde_json::Value> {
     until("the attempts", SOON, async || {
         let deliveries = api.all("/v1/deliveries").await;

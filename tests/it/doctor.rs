@@ -1,4 +1,4 @@
-//! doctor: what would lose events is found before it does, with the command that changes it.
+//! doctor: settings that can lose events are reported before they do, with the command that corrects them.
 
 use std::process::Command;
 
@@ -14,33 +14,33 @@ use tokio::net::TcpStream;
 
 use crate::recipe;
 
-/// Whether `tidegate doctor` is content, and what it prints.
+/// Whether all checks of `tidegate doctor` pass, and its output.
 async fn doctor(settings: &RelaySettings) -> (bool, String) {
     let output = run("doctor", settings.variables()).await.expect("runs");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The lines of one level that hold all of these texts.
+/// The lines of one level that contain all of these texts.
 fn lines<'a>(printed: &'a str, level: &str, wanted: &[&str]) -> Vec<&'a str> {
     let of_level = printed.lines().filter(|line| line.starts_with(level));
     of_level.filter(|line| wanted.iter().all(|text| line.contains(text))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_fails_because_of_a_queue_that_would_lose_events_and_names_the_command() {
+async fn doctor_fails_for_a_queue_that_can_lose_events_and_names_the_command_that_corrects_it() {
     let gateway = Gateway::relay_only().await;
     let settings = gateway.relay.settings().clone();
     let queue = &gateway.queue;
-    let (is_content, printed) = doctor(&settings).await;
-    assert!(is_content, "{printed}");
+    let (passes, printed) = doctor(&settings).await;
+    assert!(passes, "{printed}");
     let commands = recipe::readme();
     let add = |name: &str| {
         let begin = format!("npx wrangler queues consumer http add {name} ");
         commands.iter().find(|command| command.starts_with(&begin)).expect("is in the README").as_str()
     };
     let fails = async |settings: &RelaySettings, problem: &str, command: &str| {
-        let (is_content, printed) = doctor(settings).await;
-        assert!(!is_content, "{printed}");
+        let (passes, printed) = doctor(settings).await;
+        assert!(!passes, "{printed}");
         assert_eq!(lines(&printed, "FAIL", &[problem, command]).len(), 1, "{problem}, {command}:\n{printed}");
         assert_eq!(lines(&printed, "FAIL", &[]).len(), 1, "nothing else fails:\n{printed}");
     };
@@ -68,12 +68,12 @@ async fn doctor_fails_because_of_a_queue_that_would_lose_events_and_names_the_co
 
     let alone = settings.clone().with("TIDEGATE_QUEUE_IDS", &queue.id_of(EVENTS));
     fails(&alone, "tidegate-dead is not in TIDEGATE_QUEUE_IDS", "npx wrangler queues info tidegate-dead").await;
-    let (is_content, printed) = doctor(&settings).await;
-    assert!(is_content, "all is as it was:\n{printed}");
+    let (passes, printed) = doctor(&settings).await;
+    assert!(passes, "all settings are correct again:\n{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_exits_by_its_result_although_nothing_reads_its_output() {
+async fn the_exit_code_of_doctor_is_that_of_its_result_even_if_its_output_is_not_read() {
     let gateway = Gateway::relay_only().await;
     let exit_code = async |settings: &RelaySettings| {
         let variables = settings.variables();
@@ -96,27 +96,27 @@ async fn doctor_exits_by_its_result_although_nothing_reads_its_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_fails_because_of_an_edge_that_is_not_ready_and_of_secrets_that_do_not_open() {
+async fn doctor_fails_for_an_edge_that_is_not_ready_and_for_secrets_that_cannot_be_opened() {
     let gateway = Gateway::relay_only().await;
     gateway.line("sealed").await;
     let settings = gateway.relay.settings().clone();
-    let (is_content, printed) = doctor(&settings).await;
-    assert!(is_content, "{printed}");
+    let (passes, printed) = doctor(&settings).await;
+    assert!(passes, "{printed}");
 
     let missing = "the secret SEAL_KEY is missing: run `wrangler secret put SEAL_KEY`";
     gateway.edge.set_missing(&[missing]);
-    let (is_content, printed) = doctor(&settings).await;
-    assert!(!is_content, "{printed}");
+    let (passes, printed) = doctor(&settings).await;
+    assert!(!passes, "{printed}");
     assert_eq!(lines(&printed, "FAIL", &["edge", missing]).len(), 1, "{printed}");
     gateway.edge.set_missing(&[]);
 
     let other = settings.clone().with("TIDEGATE_MASTER_KEY", &harness::random::key());
-    let (is_content, printed) = doctor(&other).await;
-    assert!(!is_content, "{printed}");
+    let (passes, printed) = doctor(&other).await;
+    assert!(!passes, "{printed}");
     assert_eq!(lines(&printed, "FAIL", &["secrets", "1 of 1 sources and 1 of 1 destinations"]).len(), 1, "{printed}");
     let both = format!("{},{}", other.value("TIDEGATE_MASTER_KEY"), settings.value("TIDEGATE_MASTER_KEY"));
-    let (is_content, printed) = doctor(&other.with("TIDEGATE_MASTER_KEY", &both)).await;
-    assert!(is_content, "{printed}");
+    let (passes, printed) = doctor(&other.with("TIDEGATE_MASTER_KEY", &both)).await;
+    assert!(passes, "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,15 +128,15 @@ async fn doctor_warns_of_a_standby_that_no_commit_waits_for() {
     assert_eq!(lines(&printed, "ok", &["standby"]).len(), 1, "{printed}");
 
     let standby = replicate(server.port()).await;
-    let (is_content, printed) = doctor(&settings).await;
-    assert!(is_content, "a warning is no failure:\n{printed}");
+    let (passes, printed) = doctor(&settings).await;
+    assert!(passes, "a warning is not a failure:\n{printed}");
     let warned = lines(&printed, "WARN", &["1 standby", "failover", "synchronous_standby_names"]);
     assert_eq!(warned.len(), 1, "{printed}");
     drop(standby);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
+async fn serve_warns_of_a_queue_that_can_lose_events_and_starts_while_the_queue_api_is_down() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("warned").await;
     assert!(!gateway.relay.log().contains("settings of a queue can lose events"), "{}", gateway.relay.log());
@@ -148,14 +148,14 @@ async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
 
     gateway.relay.stop().await.expect("stops");
     gateway.queue.fault(|faults| faults.dropped_connections = Times::UntilCleared);
-    gateway.relay.start_again().await.expect("starts although the API is away");
+    gateway.relay.start_again().await.expect("starts although the queue API is down");
     gateway.relay.wait_for_log("could not read the settings of a queue", SOON).await;
     gateway.queue.clear_faults();
     gateway.push(&line.source, json!({ "after": true }).to_string().as_bytes());
     line.receiver.wait_for(1, SOON).await;
 }
 
-/// A connection as a standby's, which shows in `pg_stat_replication` while it is open.
+/// A connection like a standby's, which appears in `pg_stat_replication` while it is open.
 async fn replicate(port: u16) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
     // Protocol 3.0 (PostgreSQL, "Message Formats"): the length, the version, pairs of strings, an empty one.

@@ -1,4 +1,4 @@
-//! durable: how long the queue keeps what was acknowledged, and that a commit is on disk before its message is
+//! durable: the queue keeps acknowledged events for its retention, and a commit is on disk before its message is
 //! acknowledged.
 
 use std::time::Duration;
@@ -41,11 +41,11 @@ async fn an_event_survives_an_outage_of_five_days_unless_the_queue_keeps_it_for_
     let arrived = line.receiver.ids();
     assert!(arrived.contains(&after) && !arrived.contains(&expired), "{arrived:?}");
     assert_eq!(gateway.queue.counters().expired, 1);
-    assert_eq!(gateway.queue.counters_of(DEAD).accepted, 0, "what is too old is no dead letter");
+    assert_eq!(gateway.queue.counters_of(DEAD).accepted, 0, "an expired message does not become a dead letter");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_would_not_wait_for_the_disk_waits_for_it_in_the_relay() {
+async fn the_relay_waits_for_the_disk_even_if_its_role_has_synchronous_commit_off() {
     let server = Server::start_private().await.expect("starts");
     let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("connects");
     for (number, (role, present, wanted)) in

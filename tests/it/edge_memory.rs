@@ -1,4 +1,4 @@
-//! request: how much memory the Worker needs does not depend on how much is sent to it at once.
+//! request: the memory that the Worker needs does not depend on how much is sent to it concurrently.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +17,11 @@ const MIB: u64 = 1 << 20;
 /// The body of a large request: almost the largest that is accepted.
 const LARGE: usize = 24_000_000;
 
-/// What a Worker may need besides what it has at rest: all of its memory is 128 MB.
+/// The maximum memory that a Worker may take in addition to its memory at rest. An isolate has 128 MB in all.
 const MOST: u64 = 110 * MIB;
 
-/// What a request was answered.
-struct Answered {
+/// The response to a request.
+struct Response {
     status: u16,
     retry_after: Option<String>,
     body: Value,
@@ -36,7 +36,7 @@ enum Framing {
     Chunked,
 }
 
-/// Begins a request on a connection of its own.
+/// Begins a request on a new connection.
 async fn begin(url: &str, headers: &[(String, String)], framing: Framing, bytes: usize) -> TcpStream {
     let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
     let mut head = format!("POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
@@ -48,7 +48,7 @@ async fn begin(url: &str, headers: &[(String, String)], framing: Framing, bytes:
         Framing::Chunked => "transfer-encoding: chunked\r\n\r\n".to_owned(),
     });
     let mut connection = TcpStream::connect(address).await.expect("connects");
-    connection.write_all(head.as_bytes()).await.expect("takes the head");
+    connection.write_all(head.as_bytes()).await.expect("sends the head");
     connection
 }
 
@@ -66,24 +66,24 @@ async fn write(connection: &mut (impl AsyncWrite + Unpin), framing: Framing, par
     Ok(())
 }
 
-/// Posts a body while it listens: an answer may come before all of the body is sent.
-async fn post(url: &str, headers: &[(String, String)], framing: Framing, body: &[u8]) -> Answered {
+/// Posts a body and reads at the same time: a response may come before all of the body is sent.
+async fn post(url: &str, headers: &[(String, String)], framing: Framing, body: &[u8]) -> Response {
     let (from, mut to) = begin(url, headers, framing, body.len()).await.into_split();
     let send = async {
         let sent = write(&mut to, framing, body).await;
         if sent.is_ok() && framing == Framing::Chunked {
             let _ = to.write_all(b"0\r\n\r\n").await;
         }
-        // Kept open: what has been answered is still to be read.
+        // The connection is kept open, because the response is still to be read.
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        answered = answer(from) => answered,
-        () = send => unreachable!("it sends until there is an answer"),
+        answered = read_response(from) => answered,
+        () = send => unreachable!("it sends until there is a response"),
     }
 }
 
-/// Whether an answer has all of its body: workerd keeps the connection open.
+/// Whether a response has all of its body. workerd keeps the connection open.
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
@@ -95,12 +95,12 @@ fn is_whole(answer: &[u8]) -> bool {
     }
 }
 
-/// Reads an answer.
-async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
+/// Reads a response.
+async fn read_response(mut from: impl AsyncRead + Unpin) -> Response {
     let mut bytes = Vec::new();
     let read = async {
         let mut buffer = [0; 4_096];
-        // A connection that is reset after the answer has given the answer all the same.
+        // If the connection is reset after the response, the response has been read.
         while let Ok(count) = from.read(&mut buffer).await {
             if count == 0 {
                 break;
@@ -113,7 +113,7 @@ async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
     };
     tokio::time::timeout(LONG, read).await.expect("the edge answers");
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {text:?}"));
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {text:?}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let header = |line: &str| {
         line.split_once(':')
@@ -122,7 +122,7 @@ async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
     };
     let from = body.find('{').unwrap_or(body.len());
     let until = body.rfind('}').map_or(from, |at| at + 1);
-    Answered {
+    Response {
         status,
         retry_after: head.lines().find_map(header),
         body: serde_json::from_str(&body[from..until]).unwrap_or_default(),
@@ -130,9 +130,9 @@ async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
     }
 }
 
-/// Posts twelve large bodies at once, half of them without a length, while small webhooks go on. Returns the answers to
-/// the large ones and how many small ones were accepted; every small one is.
-async fn twelve_large(edge: &EdgeOnly, signer: &Provider, source: &Provider, url: &str) -> (Vec<Answered>, usize) {
+/// Posts twelve large bodies concurrently, half of them without a length, while small webhooks are sent. Returns the
+/// responses to the large ones and the number of small ones, each of which must be accepted.
+async fn post_twelve_large(edge: &EdgeOnly, signer: &Provider, source: &Provider, url: &str) -> (Vec<Response>, usize) {
     let done = Arc::new(AtomicBool::new(false));
     let small = {
         let (done, source, url) = (Arc::clone(&done), source.clone(), url.to_owned());
@@ -162,14 +162,14 @@ async fn twelve_large(edge: &EdgeOnly, signer: &Provider, source: &Provider, url
     (answers, small)
 }
 
-fn assert_over_the_budget(answered: &Answered) {
+fn assert_over_the_budget(answered: &Response) {
     assert_eq!((answered.status, answered.body["error"].as_str()), (503, Some("too_busy")), "{}", answered.body);
     let seconds: u32 = answered.retry_after.as_deref().expect("retry-after").parse().expect("seconds");
     assert!((1..=120).contains(&seconds), "{seconds}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_requests_of_a_stranger_take_little_memory_and_hold_up_no_small_webhook() {
+async fn large_requests_with_a_wrong_signature_take_little_memory_and_delay_no_small_webhook() {
     let edge = Gateway::bare_edge().await;
     let (right, wrong) = (Provider::github(), Provider::github());
     let source = edge.edge.put_source("strangers", &right).await;
@@ -178,7 +178,7 @@ async fn large_requests_of_a_stranger_take_little_memory_and_hold_up_no_small_we
     reset_peak(edge.edge.id()).expect("can be reset");
     let at_rest = peak(edge.edge.id()).expect("is measured");
 
-    let (answers, small) = twelve_large(&edge, &wrong, &right, &source.url).await;
+    let (answers, small) = post_twelve_large(&edge, &wrong, &right, &source.url).await;
     let grown = peak(edge.edge.id()).expect("is measured") - at_rest;
     let refused = answers.iter().filter(|answered| answered.status == 401).count();
     println!("at rest {} MiB, {} MiB more at most; {refused} refused, {small} small ones", at_rest / MIB, grown / MIB);
@@ -189,7 +189,7 @@ async fn large_requests_of_a_stranger_take_little_memory_and_hold_up_no_small_we
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_requests_that_are_signed_arrive_or_are_to_be_sent_again_and_take_little_memory() {
+async fn large_requests_with_a_valid_signature_are_accepted_or_answered_503_and_take_little_memory() {
     let edge = Gateway::edge_only().await;
     let provider = Provider::github();
     let source = edge.edge.put_source("signed", &provider).await;
@@ -201,7 +201,7 @@ async fn large_requests_that_are_signed_arrive_or_are_to_be_sent_again_and_take_
     let all = || processes.iter().map(|process| peak(*process).expect("is measured")).sum::<u64>();
     let at_rest = all();
 
-    let (answers, small) = twelve_large(&edge, &provider, &provider, &source.url).await;
+    let (answers, small) = post_twelve_large(&edge, &provider, &provider, &source.url).await;
     let grown = all() - at_rest;
     let accepted = answers.iter().filter(|answered| answered.status == 200).count();
     println!(
@@ -210,15 +210,15 @@ async fn large_requests_that_are_signed_arrive_or_are_to_be_sent_again_and_take_
         grown / MIB
     );
     assert!(accepted > 0 && small > 0);
-    // The proxy of wrangler puts a text of its own in place of an answer that comes before the body has been sent.
+    // The proxy of wrangler replaces a response that comes before the body has been sent with a text of its own.
     assert!(answers.iter().all(|answered| matches!(answered.status, 200 | 503)));
     edge.wait_for_events(&source, accepted + small + 1).await;
-    // What stands in for the object storage, and the proxy of wrangler, take some too.
+    // The local object storage and the proxy of wrangler take some memory, too.
     assert!(grown < 3 * MOST, "{} MiB more than at rest", grown / MIB);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_stops_or_whose_client_goes_away_frees_its_room() {
+async fn an_upload_that_stalls_or_whose_client_disconnects_frees_its_memory() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::github();
     let source = edge.edge.put_source("stopping", &provider).await;
@@ -227,18 +227,18 @@ async fn an_upload_that_stops_or_whose_client_goes_away_frees_its_room() {
     let another = async || post(&source.url, &request.headers, Framing::Length, &body).await.status;
     let begun = async || {
         let mut connection = begin(&source.url, &request.headers, Framing::Length, LARGE).await;
-        write(&mut connection, Framing::Length, &body[..1_000_000]).await.expect("takes the first bytes");
-        until("the upload to be charged", LONG, async || match another().await {
+        write(&mut connection, Framing::Length, &body[..1_000_000]).await.expect("sends the first bytes");
+        until("the upload to take up its memory", LONG, async || match another().await {
             503 => Ok(()),
-            status => Err(format!("another is answered {status}")),
+            status => Err(format!("another request gets {status}")),
         })
         .await;
         connection
     };
     let freed = async || {
-        until("the room to be free", LONG, async || match another().await {
+        until("the memory to be free", LONG, async || match another().await {
             401 => Ok(()),
-            status => Err(format!("another is answered {status}")),
+            status => Err(format!("another request gets {status}")),
         })
         .await;
     };
@@ -247,12 +247,12 @@ async fn an_upload_that_stops_or_whose_client_goes_away_frees_its_room() {
 
     let stopped = begun().await;
     freed().await;
-    let answered = answer(stopped).await;
+    let answered = read_response(stopped).await;
     assert_eq!((answered.status, answered.body["error"].as_str()), (408, Some("body_too_slow")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_no_body_to_be_refused_is_answered_before_the_body_is_sent() {
+async fn a_request_that_can_be_refused_without_its_body_is_answered_before_the_body_is_sent() {
     let edge = Gateway::bare_edge().await;
     let stripe = Provider::stripe();
     let sources = [
@@ -262,20 +262,21 @@ async fn what_needs_no_body_to_be_refused_is_answered_before_the_body_is_sent() 
         edge.edge.put_source("token", &Provider::token()).await,
     ];
     for source in &sources {
-        let answered = answer(begin(&source.url, &[], Framing::Length, LARGE).await).await;
+        let answered = read_response(begin(&source.url, &[], Framing::Length, LARGE).await).await;
         assert_eq!(answered.status, 401, "{}: {}", source.config.name, answered.body);
     }
     let old = stripe.sign("old", b"{}", now_s() - 4_000);
-    let answered = answer(begin(&sources[0].url, &old.headers, Framing::Length, LARGE).await).await;
+    let answered = read_response(begin(&sources[0].url, &old.headers, Framing::Length, LARGE).await).await;
     assert_eq!(answered.status, 401, "an old signature: {}", answered.body);
-    let answered = answer(begin(&format!("{}/in/nobody", edge.edge.url()), &[], Framing::Length, LARGE).await).await;
+    let answered =
+        read_response(begin(&format!("{}/in/nobody", edge.edge.url()), &[], Framing::Length, LARGE).await).await;
     assert_eq!(answered.status, 404);
-    let answered = answer(begin(&sources[0].url, &[], Framing::Length, 25_000_001).await).await;
+    let answered = read_response(begin(&sources[0].url, &[], Framing::Length, 25_000_001).await).await;
     assert_eq!(answered.status, 413);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_uploads_that_stop_are_bounded_and_leave_room_again() {
+async fn small_uploads_that_stall_are_limited_and_free_their_memory_again() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::github();
     let source = edge.edge.put_source("stopping", &provider).await;
@@ -285,12 +286,12 @@ async fn small_uploads_that_stop_are_bounded_and_leave_room_again() {
     let mut stopped = Vec::new();
     while good().await == 200 {
         stopped.push(begin(&source.url, &request.headers, Framing::Length, 127_000).await);
-        assert!(stopped.len() < 200, "any number of uploads is taken in");
+        assert!(stopped.len() < 200, "the number of uploads is not limited");
     }
-    assert!(stopped.len() > 20, "{} uploads take all of the room", stopped.len());
-    until("room again", LONG, async || match good().await {
+    assert!(stopped.len() > 20, "{} uploads take up all of the memory", stopped.len());
+    until("memory to be free again", LONG, async || match good().await {
         200 => Ok(()),
-        status => Err(format!("a good one is answered {status}")),
+        status => Err(format!("a good request gets {status}")),
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! verify: the edge holds what the relay says that it holds, whatever KV does in between.
+//! verify: the edge has the configuration that the relay reports, whatever KV does in between.
 
 use harness::api::{Source, http_client};
 use harness::gateway::Gateway;
@@ -8,16 +8,16 @@ use harness::relay::Relay;
 use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 
-/// Keeps what the database knows of the sources, for [`SET_BACK`].
+/// Copies the sources in the database, for [`SET_BACK`].
 const KEEP_SOURCES: &str = "create table before as select * from sources";
 
-/// Sets the sources back to what was kept, as a restore of the database does.
+/// Sets the sources back to their copies, as a restore of the database does.
 const SET_BACK: &str = "update sources set revision = before.revision, edge_revision = before.edge_revision,
                                            secrets_sealed = before.secrets_sealed,
                                            retired_secrets_sealed = before.retired_secrets_sealed
                         from before where before.id = sources.id";
 
-/// What the edge answers to a request of a provider.
+/// The status of the edge's response to a request of a provider.
 async fn send(url: &str, provider: &Provider) -> u16 {
     let response = provider.sample("evt_1").send(&http_client(), url).await.expect("the edge answers");
     response.status().as_u16()
@@ -29,8 +29,8 @@ async fn give_secrets(gateway: &Gateway, name: &str, provider: &Provider) -> Val
     gateway.api.put(&format!("/v1/sources/by-name/{name}"), &wanted).await.expect_status(200)
 }
 
-/// Changes the secrets of a source so that the write of this change hangs at the edge. Gives its revision, if the source had
-/// revision 1.
+/// Changes the secrets of a source so that the write of this change hangs at the edge. Returns the revision of the
+/// change, provided that the source had revision 1.
 async fn give_secrets_that_hang(gateway: &Gateway, name: &str, provider: &Provider) -> u64 {
     for revision in 2..10 {
         gateway.edge.values().hold_next_write();
@@ -38,15 +38,15 @@ async fn give_secrets_that_hang(gateway: &Gateway, name: &str, provider: &Provid
             assert!(gateway.edge.values().holds_a_write());
             return revision;
         }
-        // A put that the relay repeated of an earlier change was held back in its place.
+        // The write that hangs is a repeated put of an earlier change instead.
         gateway.edge.values().land();
-        active(gateway, name).await;
+        wait_until_active(gateway, name).await;
     }
     panic!("the write of the change never hangs");
 }
 
 /// Waits until the API says that the edge has the newest change of a source.
-async fn active(gateway: &Gateway, name: &str) {
+async fn wait_until_active(gateway: &Gateway, name: &str) {
     gateway
         .api
         .wait_until("the source to be active", &format!("/v1/sources/{name}"), SOON, |source| {
@@ -55,29 +55,29 @@ async fn active(gateway: &Gateway, name: &str) {
         .await;
 }
 
-/// What the edge answers about a source.
-async fn held(gateway: &Gateway, source: &Source) -> Value {
+/// The edge's response about a source.
+async fn edge_source(gateway: &Gateway, source: &Source) -> Value {
     gateway.edge.admin().get(&format!("/admin/sources/{}", source.id)).await.body
 }
 
-/// Waits until what the edge answers about a source has this value in a field.
-async fn holds(gateway: &Gateway, source: &Source, field: &str, value: Value) {
-    until(&format!("the edge to hold {field} {value}"), SOON, async || {
-        let held = held(gateway, source).await;
-        if held[field] == value { Ok(()) } else { Err(held.to_string()) }
+/// Waits until the edge's response about a source has this value in a field.
+async fn wait_until_edge_has(gateway: &Gateway, source: &Source, field: &str, value: Value) {
+    until(&format!("the edge to have {field} {value}"), SOON, async || {
+        let edge_source = edge_source(gateway, source).await;
+        if edge_source[field] == value { Ok(()) } else { Err(edge_source.to_string()) }
     })
     .await;
 }
 
-/// Makes every comparison with the edge due and starts the relay again, which begins with those that are due.
-async fn compare(database: &Database, relay: &mut Relay) {
+/// Makes every comparison with the edge due and restarts the relay, which begins with the due comparisons.
+async fn restart_and_compare(database: &Database, relay: &mut Relay) {
     database.run("update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
     relay.stop().await.expect("stops");
     relay.start_again().await.expect("starts again");
 }
 
-/// Waits until a query gives true.
-async fn holds_true(database: &Database, query: &'static str) {
+/// Waits until a query returns true.
+async fn wait_until_true(database: &Database, query: &'static str) {
     let mut connection = database.connect().await.expect("connects");
     until(query, SOON, async || match sqlx::query_scalar(query).fetch_one(&mut connection).await {
         Ok(true) => Ok(()),
@@ -87,7 +87,7 @@ async fn holds_true(database: &Database, query: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_whose_name_another_one_has_at_the_edge_is_pending_until_that_one_is_gone() {
+async fn a_source_whose_name_is_taken_at_the_edge_is_pending_until_the_other_source_is_deleted() {
     let gateway = Gateway::start_bare().await;
     let other = gateway.edge.put_source("shop", &Provider::github()).await;
     let provider = Provider::github();
@@ -99,14 +99,14 @@ async fn a_source_whose_name_another_one_has_at_the_edge_is_pending_until_that_o
 
     let deleted = gateway.edge.admin().delete(&format!("/admin/sources/{}", other.id)).await;
     deleted.expect_status(204);
-    active(&gateway, "shop").await;
+    wait_until_active(&gateway, "shop").await;
     for reference in [source.id.as_str(), "shop"] {
         assert_eq!(send(&format!("{}/in/{reference}", gateway.edge.url()), &provider).await, 200, "{reference}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_edge() {
+async fn a_change_becomes_active_although_a_restore_has_set_the_database_back_behind_the_edge() {
     let gateway = Gateway::start_bare().await;
     let [first, lost, new] = [Provider::github(), Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
@@ -115,10 +115,10 @@ async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_e
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
     gateway.database.run(SET_BACK).await;
-    assert_eq!(send(&source.ingest_url, &lost).await, 200, "the edge has what the database has lost");
+    assert_eq!(send(&source.ingest_url, &lost).await, 200, "the edge has the change that the database has lost");
 
     give_secrets(&gateway, "shop", &new).await;
-    active(&gateway, "shop").await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &new).await, 200);
     for revoked in [&first, &lost] {
         assert_eq!(send(&source.ingest_url, revoked).await, 401);
@@ -126,7 +126,7 @@ async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_that_are_added_at_the_same_time_are_all_accepted_once_each_call_is_answered() {
+async fn secrets_that_are_added_concurrently_are_all_accepted_once_the_calls_are_answered() {
     let gateway = Gateway::start_bare().await;
     let source = gateway.api.create_source("shop", &Provider::github()).await;
     for _ in 0..6 {
@@ -146,7 +146,7 @@ async fn secrets_that_are_added_at_the_same_time_are_all_accepted_once_each_call
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_change() {
+async fn a_source_is_put_again_after_a_restore_of_the_database_even_without_a_later_change() {
     let mut gateway = Gateway::start_bare().await;
     let [first, lost] = [Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
@@ -155,49 +155,53 @@ async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_c
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
     gateway.database.run(SET_BACK).await;
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "revision", json!(5)).await;
-    active(&gateway, "shop").await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "revision", json!(5)).await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!((send(&source.ingest_url, &first).await, send(&source.ingest_url, &lost).await), (200, 401));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_write_of_an_older_revision_is_written_over_again() {
+async fn a_late_write_of_an_older_revision_is_overwritten_again() {
     let mut gateway = Gateway::start_bare().await;
     let [first, revoked, new] = [Provider::github(), Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
     let older = give_secrets_that_hang(&gateway, "shop", &revoked).await;
     give_secrets(&gateway, "shop", &new).await;
-    active(&gateway, "shop").await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &new).await, 200);
     gateway.edge.values().land();
-    assert_eq!(held(&gateway, &source).await["revision"], older, "the older one has landed over the newer one");
+    assert_eq!(
+        edge_source(&gateway, &source).await["revision"],
+        older,
+        "the older write has overwritten the newer one"
+    );
 
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "revision", json!(older + 1)).await;
-    active(&gateway, "shop").await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "revision", json!(older + 1)).await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!((send(&source.ingest_url, &new).await, send(&source.ingest_url, &revoked).await), (200, 401));
     let log = gateway.relay.log();
     let difference = format!("the edge has revision {older} of this source instead of the current one");
-    assert!(log.contains(&difference), "what differed is logged: {log}");
+    assert!(log.contains(&difference), "the difference is logged: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_lands_after_its_source_was_deleted_is_taken_away_again() {
+async fn a_write_that_lands_after_its_source_was_deleted_is_removed_again() {
     let mut gateway = Gateway::start_bare().await;
     let [first, late] = [Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
     let older = give_secrets_that_hang(&gateway, "shop", &late).await;
-    // Put again, so that no second write is under way.
-    active(&gateway, "shop").await;
+    // Once the source is active, the repeated put is complete and no second write is in flight.
+    wait_until_active(&gateway, "shop").await;
     gateway.api.delete(&format!("/v1/sources/{}", source.id)).await.expect_status(204);
-    assert_eq!(held(&gateway, &source).await["error"], "source_deleted");
+    assert_eq!(edge_source(&gateway, &source).await["error"], "source_deleted");
     assert_eq!(send(&source.ingest_url, &first).await, 404);
     gateway.edge.values().land();
-    assert_eq!(held(&gateway, &source).await["revision"], older, "the write has landed over the tombstone");
+    assert_eq!(edge_source(&gateway, &source).await["revision"], older, "the write has overwritten the tombstone");
 
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "error", json!("source_deleted")).await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "error", json!("source_deleted")).await;
     assert_eq!(send(&source.ingest_url, &late).await, 404);
 }
 
@@ -222,7 +226,7 @@ async fn a_deleted_source_refuses_puts_of_its_last_revision_and_frees_its_name()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_is_made_again_while_kv_still_shows_the_deleted_one_becomes_active_by_itself() {
+async fn a_source_that_is_created_again_while_kv_still_shows_the_deleted_one_becomes_active_automatically() {
     let gateway = Gateway::start_bare().await;
     let [old, new] = [Provider::github(), Provider::github()];
     let deleted = gateway.api.create_source("shop", &old).await;
@@ -233,7 +237,7 @@ async fn a_source_that_is_made_again_while_kv_still_shows_the_deleted_one_become
     assert!(source.body["edge_error"].as_str().unwrap_or_default().contains("name_taken"), "{}", source.body);
 
     gateway.edge.values().refresh_reads();
-    active(&gateway, "shop").await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!(send(&format!("{}/in/shop", gateway.edge.url()), &new).await, 200);
     assert_eq!(send(&deleted.ingest_url, &old).await, 404);
 }
@@ -244,24 +248,24 @@ async fn sources_are_written_again_after_seal_key_was_changed_and_after_kv_was_e
     let provider = Provider::github();
     let source = gateway.api.create_source("shop", &provider).await;
     gateway.edge.start_again_with_seal_key(&gateway.queue, &harness::random::key()).await.expect("starts again");
-    assert_eq!(held(&gateway, &source).await["error"], "source_damaged");
+    assert_eq!(edge_source(&gateway, &source).await["error"], "source_damaged");
     assert_eq!(send(&source.ingest_url, &provider).await, 503, "the provider sends it again");
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "revision", json!(1)).await;
-    active(&gateway, "shop").await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "revision", json!(1)).await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &provider).await, 200);
 
     gateway.edge.values().forget("");
-    assert_eq!(held(&gateway, &source).await["error"], "unknown_source");
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "name_leads_here", json!(true)).await;
-    active(&gateway, "shop").await;
+    assert_eq!(edge_source(&gateway, &source).await["error"], "unknown_source");
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "name_leads_here", json!(true)).await;
+    wait_until_active(&gateway, "shop").await;
 
     gateway.edge.values().forget("name/");
-    assert_eq!(held(&gateway, &source).await["name_leads_here"], false);
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds(&gateway, &source, "name_leads_here", json!(true)).await;
-    active(&gateway, "shop").await;
+    assert_eq!(edge_source(&gateway, &source).await["name_leads_here"], false);
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_edge_has(&gateway, &source, "name_leads_here", json!(true)).await;
+    wait_until_active(&gateway, "shop").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +283,7 @@ async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be
         .await;
     let refused = gateway.api.delete("/v1/sources/shop").await;
     assert!(refused.status >= 500, "{refused:?}");
-    active(&gateway, "shop").await;
+    wait_until_active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &provider).await, 200);
 
     gateway.database.run("drop trigger refuse on sources").await;
@@ -289,30 +293,30 @@ async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_differ_is_compared_again_after_a_day_and_a_deleted_source_for_a_week() {
+async fn a_source_that_does_not_differ_is_compared_again_after_a_day_and_a_deleted_one_for_a_week() {
     let mut gateway = Gateway::relay_only().await;
     let kept = gateway.api.create_source("kept", &Provider::github()).await;
     gateway.api.create_source("deleted", &Provider::github()).await;
     gateway.api.delete("/v1/sources/deleted").await.expect_status(204);
     let soon = "select bool_and(at > now() + interval '2 minutes' and at < now() + interval '5 minutes')
                 from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
-    holds_true(&gateway.database, soon).await;
+    wait_until_true(&gateway.database, soon).await;
 
     let before = gateway.edge.sources().remove(&kept.id);
-    compare(&gateway.database, &mut gateway.relay).await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
     let later = "select count(*) = 2 and bool_and(at > now() + interval '23 hours')
                  from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
-    holds_true(&gateway.database, later).await;
+    wait_until_true(&gateway.database, later).await;
     assert_eq!(gateway.edge.sources().remove(&kept.id), before);
-    holds_true(&gateway.database, "select revision = 1 and edge_revision = 1 from sources").await;
+    wait_until_true(&gateway.database, "select revision = 1 and edge_revision = 1 from sources").await;
 
     gateway.database.run("update deleted_sources set deleted_at = now() - interval '8 days'").await;
-    compare(&gateway.database, &mut gateway.relay).await;
-    holds_true(&gateway.database, "select count(*) = 0 from deleted_sources").await;
+    restart_and_compare(&gateway.database, &mut gateway.relay).await;
+    wait_until_true(&gateway.database, "select count(*) = 0 from deleted_sources").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_delete_and_change_a_source_at_the_same_time_leave_the_edge_as_the_table_is() {
+async fn concurrent_deletes_and_changes_of_a_source_leave_the_edge_consistent_with_the_table() {
     let gateway = Gateway::relay_only().await;
     for round in 0..5 {
         let source = gateway.api.create_source("shared", &Provider::github()).await;

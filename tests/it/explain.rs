@@ -1,7 +1,8 @@
 //! explain: no statement of the relay reads more as history grows.
 //!
-//! Every statement in `.sqlx` is planned against tables filled with forty days of history, with the plans that the relay
-//! asks for: made anew for the values of each execution. A filter that may be left out is planned with and without it.
+//! Every statement in `.sqlx` is planned against tables that hold forty days of history. As for the relay, PostgreSQL
+//! makes a custom plan for the values of each execution. A statement with an optional filter is planned with and
+//! without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +11,19 @@ use harness::postgres::{Database, PARTITIONED};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// Tables without partitions that grow with what is to be delivered, as [`PARTITIONED`] do with what has been.
+/// Tables without partitions, which grow with the work that is pending. Those of [`PARTITIONED`] grow with history.
 const GROWING: [&str; 2] = ["pending_deliveries", "replays"];
 
-/// The most partitions of one table that a statement may plan for, unless it is one of [`EVERY_DAY`]: a day, the next
-/// one, and those of the dedupe window.
+/// The maximum number of partitions of one table that a statement may plan for, unless it is one of [`EVERY_DAY`]: a
+/// day, the next one, and the dedupe days.
 const FEW_DAYS: usize = 5;
 
-/// How statements begin that may read a growing table from end to end.
+/// Prefixes of the statements that may read a whole growing table, with the reason.
 const MAY_SCAN: [(&str, &str); 1] =
-    [("select id, queue_id, queue_message_id, reason", "a stretch of a table that has few rows")];
+    [("select id, queue_id, queue_message_id, reason", "a range of a table that has few rows")];
 
-/// How statements begin that end the stretches of searches. Whatever the range, the order comes from an index and nothing is
-/// sorted: then they end after as many rows as they are asked for.
+/// Prefixes of the statements that find where a range of a search ends. Whatever the range, the order must come from an
+/// index and nothing may be sorted: then they stop after the number of rows that they request.
 const RANGE_LIMITS: [&str; 5] = [
     "select id from events where id >= $1 and id < $2",
     "select id from settled_deliveries where id >= $1 and id < $2",
@@ -31,9 +32,9 @@ const RANGE_LIMITS: [&str; 5] = [
     "select id from unreadable_messages where id >= $1 and id < $2",
 ];
 
-/// How statements begin that look at one stretch of a search: they never plan for more than the days of their range, with
-/// whatever filters.
-const IN_A_STRETCH: [&str; 6] = [
+/// Prefixes of the statements that read one range of a search. With any filters, they plan for no more than the days of
+/// their range.
+const IN_A_RANGE: [&str; 6] = [
     "select events.id, source_id, sources.name",
     "select events.id, source_id, body_size",
     "select id as \"id!\", event_id",
@@ -44,36 +45,36 @@ const IN_A_STRETCH: [&str; 6] = [
     "select count(*) as \"count!\" from events",
 ];
 
-/// How statements begin that may plan for the partitions of all days.
+/// Prefixes of the statements that may plan for the partitions of all days, with the reason.
 const EVERY_DAY: [(&str, &str); 5] = [
     (
         "select count(*) as \"count!\" from settled_deliveries",
-        "a stretch of deliveries, and for each the other deliveries of its event by their index",
+        "a range of deliveries, and for each one the other deliveries of its event, by their index",
     ),
     (
         "select id, event_id, source_id, destination_id, route_id, undecided, exists",
-        "a stretch of deliveries, and for each the other deliveries of its event by their index",
+        "a range of deliveries, and for each one the other deliveries of its event, by their index",
     ),
     (
         "update unreadable_messages set tries",
-        "the next that is due: one entry of a small index for each day, once a minute",
+        "the next due message: one entry of a small index for each day, once a minute",
     ),
     (
         "update unreadable_messages set next_try_at = now()",
-        "those that wait, by a small index for each day, when a relay starts, a source appears, or an operator asks",
+        "waiting messages, by a small index for each day, when a relay starts, a source appears, or an operator releases them",
     ),
     (
         "select destination_id, event_id, exists",
-        "one body by its id, which is known when it is run: the other days are not touched",
+        "one body by its id, which is known at execution: the partitions of the other days are not read",
     ),
 ];
 
-/// What a statement reads.
+/// The tables and partitions that a statement reads, and whether it sorts.
 #[derive(Debug, Default)]
 struct Reads {
-    /// Growing tables that are read from end to end.
+    /// Growing tables that are read as a whole.
     scanned: BTreeSet<String>,
-    /// The partitions of each table.
+    /// The days of the partitions that are read, by table.
     days: BTreeMap<String, BTreeSet<String>>,
     /// Whether anything is sorted.
     sorts: bool,
@@ -111,7 +112,7 @@ struct Statement {
 
 impl Statement {
     fn all() -> Vec<Self> {
-        let folder = std::fs::read_dir(place::repository().join(".sqlx")).expect("the folder of statements is there");
+        let folder = std::fs::read_dir(place::repository().join(".sqlx")).expect("the folder of statements exists");
         let mut statements: Vec<Self> = folder
             .map(|file| {
                 let text = std::fs::read_to_string(file.expect("a file").path()).expect("reads");
@@ -122,27 +123,27 @@ impl Statement {
                     parameters: types.map(|name| name.as_str().expect("a type").to_owned()).collect(),
                 }
             })
-            // What the catalogue and settings are asked can have no plan that grows.
+            // Statements that read the system catalogue or change settings have no plan that grows.
             .filter(|statement| !statement.text.starts_with("set ") && !statement.text.contains("pg_class"))
             .collect();
         statements.sort_by(|left, right| left.text.cmp(&right.text));
         statements
     }
 
-    /// In one line.
+    /// Its text in one line.
     fn name(&self) -> String {
         self.text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether a parameter is a filter that may be left out.
-    fn may_be_left_out(&self, number: usize) -> bool {
+    /// Whether a parameter is an optional filter.
+    fn is_optional(&self, number: usize) -> bool {
         ["uuid", "text"].iter().any(|kind| self.text.contains(&format!("${number}::{kind} is null or")))
     }
 
-    /// Its parameters as literals: what is looked for is of the last day.
+    /// Its parameters as literals, with ids and times of the last day.
     fn literals(&self, samples: &Samples, left_out: bool) -> String {
         let literals: Vec<String> = (1..=self.parameters.len())
-            .map(|number| match left_out && self.may_be_left_out(number) {
+            .map(|number| match left_out && self.is_optional(number) {
                 true => "null".to_owned(),
                 false => self.literal(samples, number),
             })
@@ -150,9 +151,9 @@ impl Statement {
         if literals.is_empty() { String::new() } else { format!("({})", literals.join(", ")) }
     }
 
-    /// The parameters of a search through all ids: without a filter, and with each one alone.
+    /// The parameters of a search over all ids: without a filter, and with each filter alone.
     fn literals_of_searches(&self, samples: &Samples) -> Vec<String> {
-        let is_filter = |number: usize| self.parameters[number - 1] == "Bool" || self.may_be_left_out(number);
+        let is_filter = |number: usize| self.parameters[number - 1] == "Bool" || self.is_optional(number);
         let filters = (1..=self.parameters.len()).filter(|number| is_filter(*number));
         let sets = std::iter::once(None).chain(filters.map(Some));
         sets.map(|given| {
@@ -211,7 +212,7 @@ impl Statement {
         let explain = AssertSqlSafe(format!("explain (format json) execute statement {literals}"));
         let plan: sqlx::Result<Value> = sqlx::query_scalar(explain).fetch_one(&mut *database).await;
         let plan = plan.unwrap_or_else(|error| panic!("{name} with {literals}: {error}"));
-        sqlx::raw_sql("deallocate statement").execute(&mut *database).await.expect("forgets it");
+        sqlx::raw_sql("deallocate statement").execute(&mut *database).await.expect("deallocates the statement");
         let mut reads = Reads::default();
         reads.note(&plan[0]["Plan"]);
         reads
@@ -222,7 +223,7 @@ fn quoted(id: &str) -> String {
     format!("'{id}'")
 }
 
-/// Ids that are there.
+/// Ids of existing rows, and the bounds of a range.
 struct Samples {
     customer: String,
     source: String,
@@ -233,7 +234,7 @@ struct Samples {
 }
 
 impl Samples {
-    async fn look(database: &mut PgConnection) -> Self {
+    async fn read(database: &mut PgConnection) -> Self {
         let mut ids = Vec::new();
         for what in [
             "(select id from customers)",
@@ -246,30 +247,30 @@ impl Samples {
             let statement = AssertSqlSafe(format!("select {what}::text"));
             ids.push(sqlx::query_scalar(statement).fetch_one(&mut *database).await.expect("an id"));
         }
-        let [customer, source, destination, event, from, until] = ids.try_into().expect("as many as asked for");
+        let [customer, source, destination, event, from, until] = ids.try_into().expect("one id per expression");
         Self { customer, source, destination, event, from, until }
     }
 }
 
-/// The reason why a statement may do it, where it is in the list.
+/// The reason for which a list exempts a statement, if it does.
 fn allowed<'a>(list: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     list.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, reason)| *reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it_asks_for() {
+async fn no_statement_reads_a_whole_growing_table_or_more_days_than_it_needs() {
     let database = Database::create().await.expect("starts");
     let mut database = database.connect().await.expect("connects");
     sqlx::raw_sql(include_str!("explain/history.sql")).execute(&mut database).await.expect("fills the tables");
     sqlx::raw_sql("set plan_cache_mode = force_custom_plan").execute(&mut database).await.expect("sets");
-    let samples = Samples::look(&mut database).await;
+    let samples = Samples::read(&mut database).await;
     let statements = Statement::all();
     assert!(statements.len() > 80, "{} statements", statements.len());
 
     let mut wrong = Vec::new();
     for statement in &statements {
         let name = statement.name();
-        let optional = (1..=statement.parameters.len()).any(|number| statement.may_be_left_out(number));
+        let optional = (1..=statement.parameters.len()).any(|number| statement.is_optional(number));
         for left_out in [false, true].into_iter().take(if optional { 2 } else { 1 }) {
             let literals = statement.literals(&samples, left_out);
             let reads = statement.reads(&mut database, &literals).await;
@@ -286,22 +287,22 @@ async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it
             for literals in statement.literals_of_searches(&samples) {
                 let reads = statement.reads(&mut database, &literals).await;
                 if reads.sorts || !reads.scanned.is_empty() {
-                    wrong.push(format!("does not end after its rows: {name} with {literals}"));
+                    wrong.push(format!("does not stop after its rows: {name} with {literals}"));
                 }
             }
         }
-        if IN_A_STRETCH.iter().any(|beginning| name.starts_with(beginning)) {
+        if IN_A_RANGE.iter().any(|beginning| name.starts_with(beginning)) {
             assert!(allowed(&EVERY_DAY, &name).is_none(), "{name}");
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    // What is excused has to be there: a list that nobody needs any more hides the next mistake.
+    // Every exemption must match a statement: an obsolete one would hide the next mistake.
     for (beginning, reason) in MAY_SCAN.iter().chain(&EVERY_DAY) {
         let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
         assert!(found, "no statement begins with {beginning:?} ({reason})");
     }
-    for beginning in RANGE_LIMITS.iter().chain(&IN_A_STRETCH) {
+    for beginning in RANGE_LIMITS.iter().chain(&IN_A_RANGE) {
         let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
         assert!(found, "no statement begins with {beginning:?}");
     }

@@ -1,4 +1,5 @@
-//! route: expressions that cost much, cannot look, or are late. Neither their events nor those of others are lost.
+//! route: expressions that are expensive, cannot read the body, or run out of time. Their deliveries are held, and no
+//! event is lost.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ struct Filtered {
     route: String,
 }
 
-/// Makes one beside a source of the same kind.
+/// Creates one, in addition to a line with another source of the same provider.
 async fn filtered(gateway: &RelayOnly, name: &str, route: Value) -> Filtered {
     let other = gateway.line(&format!("{name}-other")).await;
     let source = gateway.api.create_source(name, &other.provider).await;
@@ -32,7 +33,7 @@ async fn change(gateway: &RelayOnly, path: &str, change: Value) {
     reply.expect_status(200);
 }
 
-/// Makes one of two changes after the other, ten times a second, without end.
+/// Makes the two changes in turn, ten times a second, without end.
 async fn changes(gateway: &RelayOnly, method: reqwest::Method, changes: [(String, Value); 2]) {
     for (path, body) in changes.iter().cycle() {
         gateway.api.try_call(method.clone(), path, Some(body)).await.expect("answers").expect_status(200);
@@ -46,7 +47,7 @@ async fn deliveries(gateway: &RelayOnly, of: &Filtered, state: &str, count: usiz
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_regular_expression_that_costs_too_much_holds_its_own_events_and_no_others() {
+async fn a_regular_expression_that_costs_too_much_holds_the_deliveries_of_its_route_and_no_others() {
     let gateway = Gateway::relay_only().await;
     let filter = r#"body.s.matches("[ab]*a[ab]{900}[c-z]")"#;
     let slow = filtered(&gateway, "slow", json!({ "filter": filter })).await;
@@ -70,7 +71,7 @@ async fn a_regular_expression_that_costs_too_much_holds_its_own_events_and_no_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_cannot_read_the_body_holds_the_event_until_its_route_can_decide() {
+async fn a_filter_that_cannot_read_the_body_holds_the_delivery_until_its_route_can_decide() {
     let gateway = Gateway::relay_only().await;
     let by_body = filtered(&gateway, "by-body", json!({ "filter": "body.ref == 'main'" })).await;
     let by_header = Receiver::start().await.expect("starts");
@@ -107,13 +108,13 @@ async fn a_filter_that_cannot_read_the_body_holds_the_event_until_its_route_can_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
+async fn an_undecided_delivery_is_decided_again_automatically() {
     let gateway = Gateway::relay_only().await;
     let line = filtered(&gateway, "late", json!({ "filter": "body.ok == true || true" })).await;
     gateway.api.pause(&line.destination).await;
     let wanted = gateway.push(&line.source, br#"{"ok":true}"#);
     drained(&gateway.queue, SOON).await;
-    // As the relay leaves it behind if it has no time to evaluate the filter.
+    // The state that a relay leaves if it has no time to evaluate the filter.
     let mut database = gateway.database.connect().await.expect("connects");
     let late =
         "update pending_deliveries set due_at = 'infinity', held_reason = 'late', held_at = now(), undecided = true,
@@ -126,7 +127,7 @@ async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_changed_without_end_keeps_no_event_from_being_stored() {
+async fn endless_changes_of_the_configuration_keep_no_event_from_being_stored() {
     let gateway = Gateway::relay_only().await;
     let slow = "body.all(a, body.all(b, a + b >= 0))";
     let line = filtered(&gateway, "line", json!({ "filter": slow })).await;
@@ -147,10 +148,10 @@ async fn what_is_changed_without_end_keeps_no_event_from_being_stored() {
         drained(&gateway.queue, SOON).await;
     };
     tokio::select! {
-        () = elsewhere => unreachable!("it is changed without end"),
+        () = elsewhere => unreachable!("the changes do not end"),
         () = stored => {}
     }
-    // Its own routes are asked again each time, until the configuration is held.
+    // The routes of the source are evaluated again after each change, until the configuration is locked.
     let own = format!("/v1/routes/{own}");
     let filters = [json!({ "filter": "true" }), json!({ "filter": "true && true" })];
     let here = changes(&gateway, reqwest::Method::PATCH, filters.map(|filter| (own.clone(), filter)));
@@ -160,19 +161,19 @@ async fn what_is_changed_without_end_keeps_no_event_from_being_stored() {
         drained(&gateway.queue, SOON).await;
     };
     tokio::select! {
-        () = here => unreachable!("it is changed without end"),
+        () = here => unreachable!("the changes do not end"),
         () = stored => {}
     }
     assert_eq!(line.receiver.ids().len(), 80);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_routes_within_their_limits_hold_up_nobody_else() {
+async fn many_routes_within_their_limits_delay_no_other_source() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("many").await;
     let source = gateway.api.create_source("busy", &line.provider).await;
     let receiver = Receiver::start().await.expect("starts");
-    // Each costs less than an evaluation may, and all of them more than those of an event may.
+    // Each filter costs less than one evaluation may, and all of them cost more than the evaluations of one event may.
     for number in 0..30 {
         let destination = gateway.api.create_destination(&format!("d{number}"), &receiver.url(), json!({})).await;
         let filter = format!("body.all(a, body.all(b, a + b >= 0 && a >= 0)) && {number} >= 0");

@@ -1,4 +1,4 @@
-//! request: events that come by GET, and what other requests are answered that only ask.
+//! request: events that arrive by GET, HEAD or OPTIONS, and the responses to such requests that are not events.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,7 +16,7 @@ use shared::envelope::{Body, Verification};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const QUERY: &str = "MessageSid=SM1&MessageStatus=delivered&To=%2B31600000000";
 
-/// What Twilio signs of a request without a body.
+/// The signature of Twilio for a request without a body.
 fn twilio(url: &str) -> (&'static str, String) {
     ("x-twilio-signature", BASE64.encode(hmac_sha1(SECRET.as_bytes(), &[url.as_bytes()])))
 }
@@ -27,18 +27,18 @@ fn messagebird(url: &str) -> (&'static str, String) {
     ("messagebird-signature-jwt", json_web_token(SECRET.as_bytes(), &claims))
 }
 
-async fn ask(method: Method, url: &str, headers: &[(&str, String)]) -> Response {
+async fn send(method: Method, url: &str, headers: &[(&str, String)]) -> Response {
     let request = http_client().request(method, url);
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
     request.send().await.expect("the edge answers")
 }
 
 async fn status(method: Method, url: &str, headers: &[(&str, String)]) -> u16 {
-    ask(method, url, headers).await.status().as_u16()
+    send(method, url, headers).await.status().as_u16()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_its_provider_signs_and_sends_by_get_is_stored_and_delivered_with_its_query() {
+async fn a_signed_event_by_get_is_stored_and_delivered_with_its_query() {
     let gateway = Gateway::start().await;
     let source = json!({ "name": "texts", "provider": "twilio", "secrets": [SECRET] });
     let source = gateway.api.post("/v1/sources", &source).await.expect_status(201);
@@ -48,34 +48,34 @@ async fn an_event_that_its_provider_signs_and_sends_by_get_is_stored_and_deliver
     gateway.api.create_route("texts", &destination.id, filter).await;
 
     let url = format!("{}?{QUERY}", source["ingest_url"].as_str().expect("a URL"));
-    let answer = ask(Method::GET, &url, &[twilio(&url)]).await;
+    let answer = send(Method::GET, &url, &[twilio(&url)]).await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(answer.text().await.expect("text"), "<Response/>", "as an event by POST is answered");
+    assert_eq!(answer.text().await.expect("text"), "<Response/>", "the same response as to an event by POST");
 
     let received = receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!(received.method, "POST");
     assert_eq!(received.header("tidegate-original-method"), "GET");
     assert_eq!(received.header("tidegate-original-query"), QUERY);
     assert_eq!(received.body.len(), 0);
-    received.verify(&destination.signing_secret).expect("signed as any other");
+    received.verify(&destination.signing_secret).expect("it is signed like any other delivery");
     let events = gateway.api.all("/v1/events?source=texts").await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((&events[0]["type"], &events[0]["verification"]), (&json!("message.delivered"), &json!("verified")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_takes_get_once_its_owner_says_so_and_until_then_the_sender_sees_a_failure() {
+async fn a_source_accepts_unsigned_get_requests_only_if_its_config_says_so_and_otherwise_answers_405() {
     let gateway = Gateway::start().await;
     let named = json!({ "key": { "query": "id" }, "type": { "query": "status" } });
     let source = json!({ "name": "receipts", "provider": "none", "config": named });
     let source = gateway.api.post("/v1/sources", &source).await.expect_status(201);
     let url = format!("{}?id=7&status=delivered", source["ingest_url"].as_str().expect("a URL"));
 
-    let refused = ask(Method::GET, &url, &[]).await;
+    let refused = send(Method::GET, &url, &[]).await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["allow"]), (405, &"POST".parse().expect("a value")));
-    let told: Value = refused.json().await.expect("JSON");
-    assert_eq!(told["error"], "method_not_allowed");
-    assert!(told["message"].as_str().is_some_and(|text| text.contains("set `methods` to")), "{told}");
+    let problem: Value = refused.json().await.expect("JSON");
+    assert_eq!(problem["error"], "method_not_allowed");
+    assert!(problem["message"].as_str().is_some_and(|text| text.contains("set `methods` to")), "{problem}");
     let rejection = gateway.api.wait_for_row("/v1/rejections?source=receipts", SOON).await;
     assert_eq!(rejection["cause"], "method_not_allowed", "{rejection}");
 
@@ -113,7 +113,7 @@ async fn a_source_takes_get_once_its_owner_says_so_and_until_then_the_sender_see
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_over_the_address_makes_a_safe_request_an_event_and_a_wrong_one_is_refused() {
+async fn a_signature_over_the_url_makes_a_get_head_or_options_request_an_event_and_a_wrong_one_is_refused() {
     let edge = Gateway::shared_edge().await;
     for (provider, sign) in
         [("twilio", twilio as fn(&str) -> (&'static str, String)), ("messagebird", messagebird as fn(&str) -> _)]
@@ -123,11 +123,7 @@ async fn a_signature_over_the_address_makes_a_safe_request_an_event_and_a_wrong_
         let (url, other) = (format!("{}?{QUERY}", source.url), format!("{}?{QUERY}0", source.url));
         let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
         for method in &methods {
-            assert_eq!(
-                status(method.clone(), &other, &[sign(&url)]).await,
-                401,
-                "{provider} {method}: another address"
-            );
+            assert_eq!(status(method.clone(), &other, &[sign(&url)]).await, 401, "{provider} {method}: another URL");
         }
         assert_eq!(status(Method::GET, &url, &[]).await, 405, "{provider}");
         assert_eq!(status(Method::HEAD, &url, &[]).await, 405, "{provider}");
@@ -145,7 +141,7 @@ async fn a_signature_over_the_address_makes_a_safe_request_an_event_and_a_wrong_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_in_quarantine_keeps_what_may_be_an_event_and_fails_and_nothing_that_only_asks() {
+async fn a_quarantine_keeps_failing_get_requests_that_may_be_events_and_no_others() {
     let edge = Gateway::shared_edge().await;
     let secrets = [SECRET.to_owned()];
     let config = json!({ "on_failure": "quarantine" });
@@ -163,7 +159,7 @@ async fn a_source_in_quarantine_keeps_what_may_be_an_event_and_fails_and_nothing
     assert_eq!(status(Method::GET, &url, &[]).await, 200);
     assert_eq!(status(Method::GET, &url, &[("authorization", SECRET.to_owned())]).await, 200);
     assert_eq!(status(Method::HEAD, &url, &[]).await, 200);
-    let page = ask(Method::GET, &token.url, &browser).await.text().await.expect("text");
+    let page = send(Method::GET, &token.url, &browser).await.text().await.expect("text");
     assert!(page.contains("receives webhooks"), "{page}");
     let kept = edge.wait_for_events(&token, 2).await;
     let failed = kept.iter().filter(|(header, _)| matches!(header.verification, Verification::Failed(_))).count();

@@ -1,4 +1,4 @@
-//! verify: the handshakes by which providers find out whose a URL is, and hand over the secret they sign with.
+//! verify: the handshakes with which providers check a URL or hand over a secret, and the catalogue.
 
 use harness::api::{http_client, id};
 use harness::gateway::Gateway;
@@ -13,7 +13,7 @@ fn signature(secret: &str, body: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_be_planted_later() {
+async fn a_secret_that_a_provider_hands_over_becomes_active_at_the_edge_and_cannot_be_planted_later() {
     let gateway = Gateway::start().await;
     let client = http_client();
     let made =
@@ -31,7 +31,7 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
     let is_known = |source: &Value| source["secrets"].as_array().is_some_and(|secrets| secrets.len() == 1);
     gateway
         .api
-        .wait_until("the secret to be in force", &path, SOON, |source| is_known(source) && source["edge"] == "active")
+        .wait_until("the secret to be active", &path, SOON, |source| is_known(source) && source["edge"] == "active")
         .await;
     let body = "{\"events\":[{\"action\":\"added\",\"resource\":{\"resource_type\":\"task\"}}]}";
     until("an event to be verified with it", SOON, async || {
@@ -49,15 +49,19 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
     })
     .await;
 
-    assert_eq!(hand_over("another secret that somebody made up").await, (401, None));
-    assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())), "asked once more, Asana is answered as before");
-    let planted = signature("another secret that somebody made up", body);
+    assert_eq!(hand_over("another secret that a stranger made up").await, (401, None));
+    assert_eq!(
+        hand_over(SECRET).await,
+        (200, Some(SECRET.to_owned())),
+        "a repeated handshake of Asana gets the same response"
+    );
+    let planted = signature("another secret that a stranger made up", body);
     let forged = client.post(&url).header("x-hook-signature", planted).body(body).send().await.expect("answers");
     assert_eq!(forged.status(), 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_relay_has_it_opened() {
+async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_relay_can_have_it_opened() {
     let edge = Gateway::shared_edge().await;
     let source = edge.edge.put_source_of("sealed", "asana", &[], &json!({})).await;
     let sent =
@@ -67,28 +71,28 @@ async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_rela
         let messages = edge.queue.messages();
         assert!(
             messages.iter().all(|message| !String::from_utf8_lossy(&message.body).contains(SECRET)),
-            "in plain text"
+            "the secret is in the queue in plain text"
         );
         let mut handed_over = edge.secrets(&source);
         handed_over.pop().ok_or_else(|| format!("{} messages", messages.len()))
     })
     .await;
 
-    let ask = async |token: &str, id: &str, sealed: &str| {
+    let open = async |token: &str, id: &str, sealed: &str| {
         let url = format!("{}/admin/handed-over/{id}", edge.edge.url());
         let answer = http_client().post(url).bearer_auth(token).body(sealed.to_owned()).send().await.expect("answers");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     };
     let (token, id) = (edge.edge.admin_token(), source.id.to_string());
-    assert_eq!(ask(token, &id, &sealed).await, (200, SECRET.to_owned()));
-    assert_eq!(ask("another token", &id, &sealed).await.0, 401);
+    assert_eq!(open(token, &id, &sealed).await, (200, SECRET.to_owned()));
+    assert_eq!(open("another token", &id, &sealed).await.0, 401);
     let other = edge.edge.put_source_of("sealed-other", "asana", &[], &json!({})).await;
-    assert_eq!(ask(token, &other.id.to_string(), &sealed).await.0, 422, "it is sealed for its source");
-    assert_eq!(ask(token, &id, "s1.00000000.AAAA").await.0, 422);
+    assert_eq!(open(token, &other.id.to_string(), &sealed).await.0, 422, "it is sealed for its source");
+    assert_eq!(open(token, &id, "s1.00000000.AAAA").await.0, 422);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_verifies_what_comes_after_it() {
+async fn the_token_that_notion_hands_over_is_kept_for_the_customer_to_paste_and_verifies_later_requests() {
     let gateway = Gateway::start().await;
     let client = http_client();
     let made =
@@ -101,7 +105,7 @@ async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_ver
         let request = client.post(&url).header("x-notion-signature", format!("sha256={}", signature(signer, body)));
         request.body(body.to_owned()).send().await.expect("the edge answers").status().as_u16()
     };
-    assert_eq!(post(&token, event).await, 503, "before its token nothing can be said of a request");
+    assert_eq!(post(&token, event).await, 503, "no request can be verified before the token has arrived");
     let answer = client.post(&url).body(hand_over.clone()).send().await.expect("the edge answers");
     assert_eq!(answer.status(), 200);
 
@@ -115,15 +119,15 @@ async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_ver
     assert_eq!((&verified["verification"], &verified["type"]), (&json!("verified"), &json!("page.created")));
     assert_eq!((&kept["verification"], &kept["failure"]["cause"]), (&json!("failed"), &json!("secret_awaited")));
     let body = gateway.api.bytes(&format!("/v1/events/{}/body", id(kept))).await;
-    assert_eq!(String::from_utf8_lossy(&body), hand_over, "its owner reads the token there");
+    assert_eq!(String::from_utf8_lossy(&body), hand_over, "the customer reads the token there");
 
     assert_eq!(post("another token", event).await, 401);
-    let another = json!({ "verification_token": "secret_that_somebody_else_made_up" }).to_string();
+    let another = json!({ "verification_token": "secret_that_a_stranger_made_up" }).to_string();
     assert_eq!(client.post(&url).body(another).send().await.expect("answers").status(), 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalogue_is_served_whole_and_entry_by_entry() {
+async fn the_catalogue_is_served_as_a_list_and_entry_by_entry() {
     let gateway = Gateway::relay_only().await;
     let all = gateway.api.all("/v1/providers").await;
     assert_eq!(all.len(), shared::provider::catalogue().len());
@@ -132,12 +136,12 @@ async fn the_catalogue_is_served_whole_and_entry_by_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_of_cloudevents_is_allowed_where_the_owner_asks_for_its_handshake_and_its_token_is_not_kept() {
+async fn the_cloudevents_handshake_is_answered_only_if_it_is_configured_and_the_token_is_not_kept() {
     let edge = Gateway::shared_edge().await;
     let secrets = [SECRET.to_owned()];
     let handshake = json!({ "handshake": "cloudevents" });
-    let asked = edge.edge.put_source_of("cloudevents", "token", &secrets, &handshake).await;
-    let silent = edge.edge.put_source_of("cloudevents-silent", "token", &secrets, &json!({})).await;
+    let configured = edge.edge.put_source_of("cloudevents", "token", &secrets, &handshake).await;
+    let not_configured = edge.edge.put_source_of("cloudevents-silent", "token", &secrets, &json!({})).await;
     let azure = edge.edge.put_source_of("azure", "azure-event-grid", &secrets, &json!({})).await;
     let options = async |url: &str| {
         let request = http_client().request(reqwest::Method::OPTIONS, url);
@@ -149,11 +153,11 @@ async fn a_sender_of_cloudevents_is_allowed_where_the_owner_asks_for_its_handsha
     let some = |text: &str| Some(text.to_owned());
     let allowed = (200, some("eventgrid.azure.net"), some("*"), some("POST"));
     let with_token = format!("{}?code={SECRET}", azure.url);
-    for url in [&asked.url, &azure.url, &with_token] {
+    for url in [&configured.url, &azure.url, &with_token] {
         assert_eq!(options(url).await, allowed, "{url}");
     }
-    let (_, origin, rate, _) = options(&silent.url).await;
-    assert_eq!((origin, rate), (None, None), "a permission that nobody has given");
+    let (_, origin, rate, _) = options(&not_configured.url).await;
+    assert_eq!((origin, rate), (None, None), "no permission without the setting");
 
     let post = async |url: &str, kind: &str, body: Value| {
         let request = http_client().post(url).header("aeg-event-type", kind).json(&body);
@@ -170,7 +174,7 @@ async fn a_sender_of_cloudevents_is_allowed_where_the_owner_asks_for_its_handsha
     assert_eq!(post(&with_token, "Notification", event).await.0, 200);
     let (header, _) = edge.wait_for_events(&azure, 1).await.remove(0);
     assert_eq!(header.query, "code=redacted");
-    for source in [&asked, &silent] {
-        assert!(edge.events(source).is_empty(), "a handshake is no event");
+    for source in [&configured, &not_configured] {
+        assert!(edge.events(source).is_empty(), "a handshake is not an event");
     }
 }

@@ -1,4 +1,4 @@
-//! held: deliveries that wait for something to be done are seen, told once, and released together.
+//! held: held deliveries are counted, reported by one event, and released together.
 
 use harness::api::{Destination, id};
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
@@ -8,14 +8,14 @@ use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-/// What a relay writes that holds a delivery by its transform.
+/// The columns that a relay sets when it holds a delivery because its transform fails.
 const HELD: &str = "due_at = 'infinity', held_reason = 'the transform fails', held_by = 'transform', held_at = now()";
 
-/// The same if the filter could not be evaluated, and only an operator can change that.
+/// The columns that a relay sets if it could not evaluate the filter and only an operator can change that.
 const UNDECIDED: &str =
     "due_at = 'infinity', held_reason = 'the body is too large', held_by = 'filter', held_at = now(), undecided = true";
 
-/// Makes all routes old: what a route holds soon after it was changed is released by itself.
+/// Makes all routes old: deliveries that are held soon after their route was changed are released automatically.
 async fn age_routes(gateway: &RelayOnly) {
     gateway.database.run("update routes set updated_at = now() - interval '1 hour'").await;
 }
@@ -31,7 +31,7 @@ async fn post(gateway: &RelayOnly, path: &str, body: Value) -> Value {
     gateway.api.post(path, &body).await.expect_status(200)
 }
 
-/// Stores events for a destination that is paused, and holds their deliveries.
+/// Stores events for a paused destination, and holds their deliveries.
 async fn hold(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
     age_routes(gateway).await;
     gateway.api.pause(&line.destination.id).await;
@@ -56,7 +56,7 @@ async fn held(gateway: &RelayOnly, destination: &Destination, count: usize) -> V
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn held_deliveries_are_counted_and_one_event_tells_of_them() {
+async fn held_deliveries_are_counted_and_reported_by_one_event() {
     let gateway = Gateway::relay_only().await;
     let alerts = gateway.alerts().await;
     let line = gateway.line("line").await;
@@ -76,14 +76,14 @@ async fn held_deliveries_are_counted_and_one_event_tells_of_them() {
     assert_eq!((&counted["held_by"], &counted["count"]), (&json!("transform"), &json!(30)), "{shown}");
     assert_eq!(health(&gateway, &line.destination).await["held"], json!([]));
 
-    let told = until("an event of it", SOON, async || {
+    let alert = until("the event of the held deliveries", SOON, async || {
         alerts_of(&alerts, "deliveries.held").first().cloned().ok_or_else(|| "none".to_owned())
     })
     .await;
-    let data = &told["data"];
-    assert_eq!((&data["name"], &data["held_by"]), (&json!("broken"), &json!("transform")), "{told}");
-    assert!(data["reason"].as_str().is_some_and(|reason| reason.contains("customer")), "{told}");
-    // More of the same, and another relay, tell nothing new.
+    let data = &alert["data"];
+    assert_eq!((&data["name"], &data["held_by"]), (&json!("broken"), &json!("transform")), "{alert}");
+    assert!(data["reason"].as_str().is_some_and(|reason| reason.contains("customer")), "{alert}");
+    // More held deliveries with the same cause, and another relay, create no second event.
     gateway.push(&line.source, br#"{"nobody":2}"#);
     held(&gateway, &destination, 31).await;
     let _another = gateway.another_relay().await;
@@ -99,7 +99,7 @@ async fn held_deliveries_are_counted_and_one_event_tells_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_held_deliveries_of_a_destination_are_released_and_what_is_held_again_is_left() {
+async fn all_held_deliveries_of_a_destination_are_released_and_those_held_again_since_are_not() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let bodies: Vec<Value> = (0..30).map(|number| json!({ "number": number })).collect();
@@ -130,14 +130,14 @@ async fn all_held_deliveries_of_a_destination_are_released_and_what_is_held_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_decided_is_decided_before_it_is_released() {
+async fn an_undecided_delivery_is_decided_before_it_is_released() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let routes = gateway.api.all("/v1/routes").await;
     let path = format!("/v1/routes/{}", routes[0]["id"].as_str().expect("an id"));
     let filter = json!({ "filter": "body.wanted" });
     gateway.api.try_call(reqwest::Method::PATCH, &path, Some(&filter)).await.expect("answers").expect_status(200);
-    // As the relay leaves it behind if it could not look: the route was changed long before.
+    // The state that a relay leaves if it could not evaluate the filter. The route was changed long before.
     gateway.api.pause(&line.destination.id).await;
     for _ in 0..2 {
         gateway.push(&line.source, br#"{"wanted":true}"#);
@@ -162,7 +162,7 @@ async fn what_was_not_decided_is_decided_before_it_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_releases_twenty_thousand_and_says_that_more_remain() {
+async fn one_call_releases_twenty_thousand_deliveries_and_reports_that_more_remain() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     gateway.push(&line.source, b"{}");
@@ -185,7 +185,7 @@ async fn a_call_releases_twenty_thousand_and_says_that_more_remain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_it_does() {
+async fn a_destination_whose_signing_secret_cannot_be_opened_is_reported_and_served_once_it_can() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("closed").await;
@@ -211,9 +211,9 @@ async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_i
     }
     let ready = gateway.api.get("/readyz").await.expect_status(200);
     assert_eq!((&ready["ok"], &ready["unusable_destinations"]), (&json!(true), &json!(2)), "{ready}");
-    assert!(doctor_names(gateway.relay.settings(), "destination closed: ").await);
+    assert!(doctor_reports(gateway.relay.settings(), "destination closed: ").await);
 
-    // Replaced, it is sent to; the events of what is wrong with the others come with the next relay.
+    // With a new secret, its delivery is sent. The event about the other destination is created after the next start.
     let conflict = gateway.api.get("/v1/destinations/rotated/signing-secret").await.expect_status(409);
     assert_eq!(conflict["code"], "secret_closed", "{conflict}");
     post(&gateway, "/v1/destinations/rotated/signing-secret/rotate", json!({})).await;
@@ -221,11 +221,11 @@ async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_i
     assert_eq!(gateway.api.get("/readyz").await.expect_status(200)["unusable_destinations"], 1);
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts again");
-    let told = until("an event of it", SOON, async || {
+    let alert = until("the event of the unusable destination", SOON, async || {
         alerts_of(&alerts, "destination.unusable").first().cloned().ok_or_else(|| "none".to_owned())
     })
     .await;
-    assert_eq!(told["data"]["name"], "closed", "{told}");
+    assert_eq!(alert["data"]["name"], "closed", "{alert}");
 
     gateway.relay.stop().await.expect("stops");
     let both = format!("{new},{key}");
@@ -237,12 +237,12 @@ async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_and_a_destination_that_this_relay_cannot_use_are_shown() {
+async fn a_route_and_a_destination_that_the_relay_cannot_use_are_reported() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("route").await;
     let other = gateway.line("destination").await;
-    // As a relay of another version may have saved them.
+    // A relay of another version may have saved them like this.
     let mut database = gateway.database.connect().await.expect("connects");
     for statement in [
         format!("update routes set filter = 'future(body)' where destination_id = {}", id_of("route")),
@@ -266,14 +266,14 @@ async fn a_route_and_a_destination_that_this_relay_cannot_use_are_shown() {
     let ready = gateway.api.get("/readyz").await.expect_status(200);
     assert_eq!((&ready["unusable_destinations"], &ready["unusable_routes"]), (&json!(1), &json!(1)), "{ready}");
     let settings = gateway.relay.settings();
-    assert!(doctor_names(settings, "filter: ").await);
+    assert!(doctor_reports(settings, "filter: ").await);
     let refused = "destination route: its URL is not allowed";
-    assert!(!doctor_names(settings, refused).await);
-    assert!(doctor_names(&settings.clone().with("TIDEGATE_EGRESS_ALLOW", "10.0.0.0/8"), refused).await);
+    assert!(!doctor_reports(settings, refused).await);
+    assert!(doctor_reports(&settings.clone().with("TIDEGATE_EGRESS_ALLOW", "10.0.0.0/8"), refused).await);
 }
 
-/// Whether `tidegate doctor` fails because of this.
-async fn doctor_names(settings: &RelaySettings, problem: &str) -> bool {
+/// Whether `tidegate doctor` fails with this problem.
+async fn doctor_reports(settings: &RelaySettings, problem: &str) -> bool {
     let output = run("doctor", settings.variables()).await.expect("runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut failed = printed.lines().filter(|line| line.starts_with("FAIL"));

@@ -1,4 +1,4 @@
-//! history: what is past its retention is dropped by partition, what is still needed is not, and both are told.
+//! history: data past its retention is dropped by partition, data that is still needed is kept, and both are reported.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use shared::id::{DeliveryId, EventId, SourceId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// History of days that lie in the past, as a relay of then would have left it.
+/// History of past days, as a relay that ran at the time would have left it.
 struct Past {
     database: PgConnection,
 }
@@ -45,7 +45,7 @@ impl Past {
         id
     }
 
-    /// A delivery of it, made when the event was stored.
+    /// A delivery of an event, made when the event was stored.
     async fn delivery(&mut self, line: &Line, event: EventId, settled: bool) -> DeliveryId {
         let id = DeliveryId::mint(event.minted_at_ms(), rand::random());
         let columns = "id, customer_id, destination_id, event_id, source_id";
@@ -77,7 +77,7 @@ impl Past {
             .bind(self.partition(table, days_ago).await)
             .fetch_one(&mut self.database)
             .await
-            .expect("asks")
+            .expect("reads")
     }
 
     async fn partition(&mut self, table: &str, days_ago: i64) -> String {
@@ -86,12 +86,12 @@ impl Past {
             .bind((ms(days_ago) / 1000) as f64)
             .fetch_one(&mut self.database)
             .await
-            .expect("asks")
+            .expect("reads")
     }
 
-    async fn dropped(&mut self, table: &str, days_ago: i64) {
+    async fn wait_until_dropped(&mut self, table: &str, days_ago: i64) {
         until(&format!("{table} of {days_ago} days ago to be dropped"), SOON, async || {
-            if self.exists(table, days_ago).await { Err("it is there".to_owned()) } else { Ok(()) }
+            if self.exists(table, days_ago).await { Err("it still exists".to_owned()) } else { Ok(()) }
         })
         .await;
     }
@@ -107,7 +107,7 @@ async fn start_again(gateway: &mut RelayOnly) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone() {
+async fn data_past_its_retention_is_dropped_by_partition_and_reported_as_gone() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("kept").await;
     let mut past = Past::of(&gateway).await;
@@ -119,11 +119,11 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
     }
     start_again(&mut gateway).await;
 
-    past.dropped("event_bodies", 40).await;
+    past.wait_until_dropped("event_bodies", 40).await;
     for table in PARTITIONED {
-        past.dropped(table, 100).await;
+        past.wait_until_dropped(table, 100).await;
     }
-    past.dropped("event_keys", 25).await;
+    past.wait_until_dropped("event_keys", 25).await;
     for (table, days_ago) in [("events", 40), ("settled_deliveries", 40), ("attempts", 40), ("event_bodies", 25)] {
         assert!(past.exists(table, days_ago).await, "{table} of {days_ago} days ago");
     }
@@ -141,7 +141,7 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
     let refused = api.post(&format!("/v1/deliveries/{}/retry", deliveries[1]), &json!({})).await.expect_status(409);
     assert_eq!(refused["code"], "body_gone", "{refused}");
     let attempts = api.all(&format!("/v1/deliveries/{}/attempts", deliveries[1])).await;
-    assert_eq!(attempts.len(), 1, "what is known of it outlives its body");
+    assert_eq!(attempts.len(), 1, "the metadata of a delivery outlives the body");
 
     for filter in [json!({ "source": "kept", "state": "dead" }), json!({ "source": "kept" })] {
         let replay = api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
@@ -163,7 +163,7 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_a_pending_delivery_needs_is_kept_and_delivered_before_it_goes() {
+async fn a_body_that_a_pending_delivery_needs_is_kept_beyond_its_retention_until_it_is_delivered() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("paused").await;
     let pause = format!("/v1/destinations/{}/pause", line.destination.id);
@@ -174,7 +174,7 @@ async fn a_body_that_a_pending_delivery_needs_is_kept_and_delivered_before_it_go
     past.event(&line, 59).await;
     start_again(&mut gateway).await;
 
-    past.dropped("event_bodies", 59).await;
+    past.wait_until_dropped("event_bodies", 59).await;
     assert!(past.exists("event_bodies", 60).await);
     let partition = past.partition("event_bodies", 60).await;
     assert!(
@@ -188,17 +188,17 @@ async fn a_body_that_a_pending_delivery_needs_is_kept_and_delivered_before_it_go
     assert_eq!((received.body.as_ref(), received.header("webhook-id")), (b"{}".as_slice(), event.to_string().as_str()));
     gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 1, SOON).await;
     start_again(&mut gateway).await;
-    past.dropped("event_bodies", 60).await;
+    past.wait_until_dropped("event_bodies", 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_still_pending_when_its_event_is_dropped_is_dead_with_that_reason() {
+async fn a_delivery_that_is_still_pending_when_its_retention_ends_is_dead_with_that_reason() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("forgotten").await;
     let pause = format!("/v1/destinations/{}/pause", line.destination.id);
     gateway.api.post(&pause, &json!({})).await.expect_status(200);
     let mut past = Past::of(&gateway).await;
-    // Past its retention, and within the day of grace: what became of it can be seen.
+    // Past its retention and within the day of grace, in which the outcome can still be read.
     let event = past.event(&line, 90).await;
     let delivery = past.delivery(&line, event, false).await;
     start_again(&mut gateway).await;
@@ -214,7 +214,7 @@ async fn what_is_still_pending_when_its_event_is_dropped_is_dead_with_that_reaso
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_interrupted_is_taken_up_where_it_was_left() {
+async fn an_interrupted_drop_of_partitions_is_completed_after_a_restart() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("interrupted").await;
     let mut past = Past::of(&gateway).await;
@@ -226,7 +226,7 @@ async fn a_run_that_was_interrupted_is_taken_up_where_it_was_left() {
     let detach =
         |name: &str, how: &str| AssertSqlSafe(format!("alter table event_bodies detach partition {name} {how}"));
     sqlx::query(detach(&apart, "")).execute(&mut past.database).await.expect("detaches");
-    // Whoever reads the table holds up the second half of the other one.
+    // A reader of the table blocks the second half of detaching the other partition.
     let mut reader = gateway.database.connect().await.expect("connects");
     let mut reading = reader.begin().await.expect("begins");
     sqlx::query("select from event_bodies limit 1").execute(&mut *reading).await.expect("reads");
@@ -236,18 +236,18 @@ async fn a_run_that_was_interrupted_is_taken_up_where_it_was_left() {
     reading.rollback().await.expect("ends");
 
     gateway.relay.start_again().await.expect("starts again");
-    past.dropped("event_bodies", 50).await;
-    past.dropped("event_bodies", 45).await;
+    past.wait_until_dropped("event_bodies", 50).await;
+    past.wait_until_dropped("event_bodies", 45).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
+async fn a_long_reader_delays_the_drop_of_partitions_and_nothing_else() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("read").await;
     let mut past = Past::of(&gateway).await;
     past.event(&line, 50).await;
     gateway.relay.stop().await.expect("stops");
-    // One of the days to come is made while somebody reads.
+    // The partitions of a coming day are created while a reader holds the tables.
     for table in PARTITIONED {
         let ahead = past.partition(table, -3).await;
         sqlx::query(AssertSqlSafe(format!("drop table {ahead}"))).execute(&mut past.database).await.expect("drops");
@@ -269,18 +269,18 @@ async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
     }
     reading.rollback().await.expect("ends");
     start_again(&mut gateway).await;
-    past.dropped("event_bodies", 50).await;
+    past.wait_until_dropped("event_bodies", 50).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_long_readers_and_a_transaction_left_idle_hold_up_no_delivery() {
+async fn four_long_readers_and_an_idle_transaction_delay_no_delivery() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("held").await;
     let mut held = Vec::new();
     for number in 0..5 {
         let mut database = gateway.database.connect().await.expect("connects");
         let statements = match number {
-            // Has written, so that it is in the way of vacuum by its own id too.
+            // This one has written, so its own transaction id holds back vacuum, too.
             0 => vec!["begin", "create temporary table left_idle (number int)"],
             _ => vec![
                 "begin isolation level repeatable read",
@@ -300,7 +300,7 @@ async fn four_long_readers_and_a_transaction_left_idle_hold_up_no_delivery() {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     line.receiver.wait_for(count, Duration::from_secs(60)).await;
-    until("all to be settled", SOON, async || {
+    until("every delivery to be settled", SOON, async || {
         let stats = gateway.api.get("/v1/stats?destination=held&step=day").await.expect_status(200);
         let settled = stats["deliveries"].as_array().into_iter().flatten().filter_map(|day| day["succeeded"].as_u64());
         match settled.sum::<u64>() {

@@ -1,4 +1,4 @@
-//! verify: providers whose keys the edge has to fetch, and hosts that it asks before it answers.
+//! verify: providers whose keys the edge has to fetch, and hosts that it calls before it responds.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
@@ -74,7 +74,7 @@ impl Sns {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_to_a_topic_is_confirmed_once_it_is_verified_and_its_messages_are_events() {
+async fn a_subscription_to_a_topic_is_confirmed_once_it_is_verified_and_its_messages_become_events() {
     let internet = Internet::start().await.expect("starts");
     let edge = edge_in(&internet).await;
     let source = edge.edge.put_source_of("sns", "aws-sns", &[], &json!({ "topic_arn": TOPIC })).await;
@@ -82,13 +82,21 @@ async fn a_subscription_to_a_topic_is_confirmed_once_it_is_verified_and_its_mess
     internet.publish(CERTIFICATE_URL, sns.certificate());
 
     assert_eq!(send(&source, &[], &stranger.confirmation()).await, 401);
-    assert_eq!(internet.asked(SUBSCRIBE_URL), [], "a stranger has nothing fetched but the provider's certificate");
-    assert_eq!(send(&source, &[], &sns.confirmation()).await, 503, "SNS does not confirm it yet, and comes again");
+    assert_eq!(
+        internet.asked(SUBSCRIBE_URL),
+        [],
+        "a stranger's request makes the edge fetch only the provider's certificate"
+    );
+    assert_eq!(
+        send(&source, &[], &sns.confirmation()).await,
+        503,
+        "the confirmation fails, and SNS sends its request again"
+    );
     internet.publish(SUBSCRIBE_URL, "<ConfirmSubscriptionResponse/>");
     assert_eq!(send(&source, &[], &sns.confirmation()).await, 200);
     let asked: Vec<String> = internet.asked(SUBSCRIBE_URL).into_iter().map(|asked| asked.method).collect();
     assert_eq!(asked, ["GET", "GET"]);
-    assert!(edge.events(&source).is_empty(), "a confirmation is no event");
+    assert!(edge.events(&source).is_empty(), "a confirmation is not an event");
 
     let notification = sns.notification("m1");
     assert_eq!(send(&source, &[], &notification).await, 200);
@@ -98,11 +106,11 @@ async fn a_subscription_to_a_topic_is_confirmed_once_it_is_verified_and_its_mess
     assert_eq!(send(&source, &[], &notification.replace("order.paid", "order.lost")).await, 401);
     assert_eq!(send(&source, &[], &notification.replace(TOPIC, "arn:aws:sns:eu-west-1:1:mine")).await, 401);
     assert_eq!(send(&source, &[], &stranger.notification("m2")).await, 401);
-    assert_eq!(internet.asked(CERTIFICATE_URL).len(), 1, "the certificate is kept");
+    assert_eq!(internet.asked(CERTIFICATE_URL).len(), 1, "the certificate is cached");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_elsewhere_is_not_fetched_and_one_that_is_away_is_our_fault() {
+async fn a_certificate_on_another_host_is_not_fetched_and_one_that_cannot_be_fetched_gives_503() {
     let internet = Internet::start().await.expect("starts");
     let edge = edge_in(&internet).await;
     let source = edge.edge.put_source_of("sns", "aws-sns", &[], &json!({ "topic_arn": TOPIC })).await;
@@ -116,7 +124,7 @@ async fn a_certificate_elsewhere_is_not_fetched_and_one_that_is_away_is_our_faul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_that_a_webhook_of_plaid_names_is_bought_from_plaid_and_kept() {
+async fn the_key_that_a_webhook_of_plaid_names_is_fetched_from_plaid_and_cached() {
     let internet = Internet::start().await.expect("starts");
     let edge = edge_in(&internet).await;
     let source = edge.edge.put_source_of("plaid", "plaid", &["client-1:secret-1".to_owned()], &json!({})).await;
@@ -146,12 +154,12 @@ async fn the_key_that_a_webhook_of_plaid_names_is_bought_from_plaid_and_kept() {
     assert!(events.iter().all(|(header, _)| header.verification == Verification::Verified));
 
     let asked = internet.asked(PLAID_URL);
-    assert_eq!(asked.len(), 1, "the key is kept");
-    let question: Value = serde_json::from_slice(&asked[0].body).expect("JSON");
-    assert_eq!(question, json!({ "client_id": "client-1", "secret": "secret-1", "key_id": "key-1" }));
+    assert_eq!(asked.len(), 1, "the key is cached");
+    let request_for_key: Value = serde_json::from_slice(&asked[0].body).expect("JSON");
+    assert_eq!(request_for_key, json!({ "client_id": "client-1", "secret": "secret-1", "key_id": "key-1" }));
 }
 
-/// This moment as SNS writes it.
+/// The current time as SNS writes it.
 fn now() -> String {
     let now = OffsetDateTime::now_utc().replace_nanosecond(719_000_000).expect("in range");
     now.format(&Rfc3339).expect("can be written")

@@ -1,4 +1,4 @@
-//! limits: answers without an end, a machine without descriptors, and callers that say nothing.
+//! limits: responses without an end, a lack of file descriptors, and callers that send no request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,17 +16,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::deliver::attempts_of_the_only_delivery;
 
-/// Waits until so many deliveries have succeeded, and gives them.
+/// Waits until `count` deliveries have succeeded, and returns them.
 async fn succeeded(gateway: &RelayOnly, count: usize) -> Vec<Value> {
     gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", count, LONG).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_without_an_end_is_a_success_and_frees_its_slot() {
+async fn a_200_response_whose_body_never_ends_is_a_success_and_frees_its_slot() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
     let receiver = Receiver::behaving(Behaviour::SlowDrip(Duration::from_millis(20))).await.expect("starts");
-    // A body that was waited for until then would hold the only slot for longer than this test waits.
+    // If the relay waited for the body until then, it would use the only slot for longer than this test waits.
     let settings = json!({ "max_concurrency": 1, "timeout_ms": 120_000 });
     let destination = gateway.api.create_destination("drips", &receiver.url(), settings).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
@@ -43,8 +43,8 @@ async fn an_answer_without_an_end_is_a_success_and_frees_its_slot() {
     }
 }
 
-/// A destination that answers 200 at once and never ends the body. Gives its URL, and the most answers that were open at one
-/// time.
+/// A destination that answers 200 at once and never ends the body. Returns its URL, and the maximum number of responses
+/// that were open at one time.
 async fn endless() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
@@ -59,7 +59,7 @@ async fn endless() -> (String, Arc<AtomicUsize>) {
                 highest.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: open\n\n";
                 let _ = socket.write_all(head).await;
-                // Until the relay closes it.
+                // Until the relay closes the connection.
                 while matches!(socket.read(&mut request).await, Ok(1..)) {}
                 open.fetch_sub(1, Ordering::SeqCst);
             });
@@ -69,7 +69,7 @@ async fn endless() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_delivery_does_not_wait_for_the_body_of_an_answer() {
+async fn the_next_delivery_does_not_wait_for_the_body_of_a_response() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
     let (url, most_open) = endless().await;
@@ -83,19 +83,19 @@ async fn the_next_delivery_does_not_wait_for_the_body_of_an_answer() {
         let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
         assert_eq!(attempts[0]["response_excerpt"], ": open\n\n\u{2026}", "{attempts:?}");
     }
-    // Bodies are waited for side by side, though the destination is sent one delivery at a time.
+    // The relay waits for several bodies concurrently, although it sends one delivery at a time.
     assert!(most_open.load(Ordering::SeqCst) >= 4, "{most_open:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_to_a_stored_url_that_cannot_be_sent_is_held_with_the_reason_and_the_log_keeps_its_query() {
+async fn a_delivery_to_a_stored_url_that_cannot_be_requested_is_held_with_the_reason_and_the_log_omits_its_query() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("odd").await;
     let odd = "http://{tenant}.example.com/hook?token=sesame";
     let refused = gateway.api.post("/v1/destinations", &json!({ "name": "new", "url": odd })).await;
     assert_eq!(refused.expect_status(422)["code"], "egress_url_unsendable");
 
-    // As an earlier version has stored it.
+    // An earlier version may have stored such a URL.
     let mut database = gateway.database.connect().await.expect("connects");
     sqlx::query("update destinations set url = $1").bind(odd).execute(&mut database).await.expect("changes");
     let renewed = "update configuration set revision = revision + 1, identity = gen_random_uuid()";
@@ -109,7 +109,7 @@ async fn a_delivery_to_a_stored_url_that_cannot_be_sent_is_held_with_the_reason_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lack_of_descriptors_costs_no_attempt_and_everything_is_delivered() {
+async fn a_lack_of_file_descriptors_costs_no_attempt_and_everything_is_delivered() {
     let settings = |settings: RelaySettings| settings.with_open_files(90).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
     let gateway = Gateway::relay_only_with(settings).await;
     let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
@@ -128,7 +128,7 @@ async fn a_lack_of_descriptors_costs_no_attempt_and_everything_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
+async fn callers_that_send_no_request_take_no_file_descriptor_that_a_delivery_needs() {
     let settings = |settings: RelaySettings| settings.with_open_files(200).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
     let gateway = Gateway::relay_only_with(settings).await;
     let line = gateway.line("calm").await;
@@ -152,7 +152,7 @@ async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_and_serve_warn_of_too_few_files() {
+async fn serve_warns_of_too_few_open_files_and_doctor_accepts_enough_of_them() {
     let gateway = Gateway::relay_only_with(|settings| settings.with_open_files(1_000)).await;
     assert!(gateway.relay.log().contains("can open 1000 files, but needs"), "{}", gateway.relay.log());
     let many = gateway.relay.settings().clone().with("TIDEGATE_MAX_IN_FLIGHT", "10");
@@ -162,19 +162,19 @@ async fn doctor_and_serve_warn_of_too_few_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_answers_429_is_left_alone_and_no_delivery_uses_up_its_schedule() {
+async fn a_429_response_starts_a_back_off_and_does_not_count_on_the_schedule_of_its_delivery() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
     let receiver = Receiver::start().await.expect("starts");
     receiver.next([Behaviour::Status(429), Behaviour::Status(429)]);
-    // One attempt is all that there is.
+    // The schedule has a single attempt.
     let settings = json!({ "retry": { "schedule_s": [0] } });
     let destination = gateway.api.create_destination("busy", &receiver.url(), settings).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     gateway.push(&source, b"{}");
     let requests = receiver.wait_for(3, LONG).await;
-    let pauses: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    assert!(pauses[0] >= Duration::from_millis(790) && pauses[1] >= Duration::from_millis(1_590), "{pauses:?}");
+    let waits: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(waits[0] >= Duration::from_millis(790) && waits[1] >= Duration::from_millis(1_590), "{waits:?}");
     let delivery = &succeeded(&gateway, 1).await[0];
     assert_eq!(delivery["attempts"], 3, "{delivery}");
     let attempts = attempts_of_the_only_delivery(&gateway.api, 3).await;

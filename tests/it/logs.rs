@@ -1,11 +1,11 @@
-//! The rules of the logs, kept by reading the sources of the relay and of the edge: the message of an event is constant, so
-//! that it can be searched for and counted, and the same thing has the same field everywhere.
+//! logs: the rules of the logs, checked by reading the sources of the relay and of the edge. The message of an event is
+//! constant, so that it can be searched for and counted, and the same thing has the same field everywhere.
 
 use std::path::{Path, PathBuf};
 
 use harness::place;
 
-/// Every field of an event or a span. What failed is `error`, whatever kind of text says so.
+/// Every field of an event or a span. The cause of a failure is always `error`, whatever its type.
 const FIELDS: &[&str] = &[
     "address",
     "ahead_ms",
@@ -67,7 +67,7 @@ const EVENTS: [&str; 5] =
     ["tracing::error!(", "tracing::warn!(", "tracing::info!(", "tracing::debug!(", "tracing::trace!("];
 
 #[test]
-fn every_log_line_of_the_relay_has_a_constant_message_and_fields_that_are_known() {
+fn every_log_line_of_the_relay_has_a_constant_message_and_known_fields() {
     let mut seen = 0;
     let mut wrong = Vec::new();
     for (file, text) in sources("relay") {
@@ -78,17 +78,21 @@ fn every_log_line_of_the_relay_has_a_constant_message_and_fields_that_are_known(
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(seen > 80, "only {seen} were found");
+    assert!(seen > 80, "only {seen} log lines were found");
 }
 
 #[test]
-fn every_span_of_the_relay_is_named_by_a_step_and_has_fields_that_are_known() {
+fn every_span_of_the_relay_is_named_after_a_step_and_has_known_fields() {
     let mut found = Vec::new();
     for (file, text) in sources("relay") {
         for arguments in ["info_span!(", "debug_span!(", "trace_span!("].iter().flat_map(|begin| calls(&text, begin)) {
             let (name, fields) = arguments.split_first().expect("a span has a name");
             let name = name.trim_matches('"').to_owned();
-            assert!(SPANS.contains(&name.as_str()), "{}: the span \"{name}\" is no step", file.display());
+            assert!(
+                SPANS.contains(&name.as_str()),
+                "{}: the span \"{name}\" is not named after a step",
+                file.display()
+            );
             assert_eq!(fields_problem(fields), None, "{}: {arguments:?}", file.display());
             found.push(name);
         }
@@ -100,28 +104,28 @@ fn every_span_of_the_relay_is_named_by_a_step_and_has_fields_that_are_known() {
 }
 
 #[test]
-fn every_log_line_of_the_edge_has_a_constant_message_and_fields_that_are_known() {
+fn every_log_line_of_the_edge_has_a_constant_message_and_known_fields() {
     let mut seen = 0;
     for (file, text) in sources("edge/src") {
         if file.ends_with("edge/src/log.rs") {
             continue;
         }
-        assert!(!text.contains("console_"), "{}: log by edge/src/log.rs", file.display());
+        assert!(!text.contains("console_"), "{}: log through edge/src/log.rs", file.display());
         for arguments in ["log::error(", "log::warn("].iter().flat_map(|begin| calls(&text, begin)) {
             seen += 1;
             let [message, fields] = &arguments[..] else { panic!("{}: {arguments:?}", file.display()) };
-            assert!(is_constant(message), "{}: {message} is no constant text", file.display());
+            assert!(is_constant(message), "{}: {message} is not a constant text", file.display());
             let names = fields.split("(\"").skip(1).filter_map(|field| field.split('"').next());
             for name in names {
                 assert!(FIELDS.contains(&name), "{}: the field {name} is not known", file.display());
             }
         }
     }
-    assert!(seen >= 6, "only {seen} were found");
+    assert!(seen >= 6, "only {seen} log lines were found");
 }
 
 #[test]
-fn what_breaks_the_rules_is_found() {
+fn log_lines_that_break_the_rules_are_found() {
     let problem = |call: &str| {
         let text = format!("tracing::warn!({call});");
         event_problem(&calls(&text, "tracing::warn!(").remove(0))
@@ -146,16 +150,16 @@ fn what_breaks_the_rules_is_found() {
     }
 }
 
-/// What is wrong with the arguments of an event.
+/// The problem with the arguments of an event, if there is one.
 fn event_problem(arguments: &[String]) -> Option<String> {
     let (message, fields) = arguments.split_last()?;
     if !is_constant(message) {
-        return Some(format!("{message} is no constant text"));
+        return Some(format!("{message} is not a constant text"));
     }
     fields_problem(fields)
 }
 
-/// Whether it is one literal without a place for a value.
+/// Whether a text is one literal without a placeholder.
 fn is_constant(text: &str) -> bool {
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     inner.is_some_and(|inner| !inner.contains(['{', '"']) && !inner.is_empty())
@@ -170,7 +174,7 @@ fn fields_problem(fields: &[String]) -> Option<String> {
     unknown.map(|name| format!("the field {name} is not known"))
 }
 
-/// The arguments of each call that begins so, without line breaks in texts.
+/// The arguments of each call that begins with this text.
 fn calls(text: &str, begin: &str) -> Vec<Vec<String>> {
     text.match_indices(begin).map(|(at, _)| arguments(&text[at + begin.len()..])).collect()
 }
@@ -202,7 +206,7 @@ fn arguments(text: &str) -> Vec<String> {
     all
 }
 
-/// The sources under a folder of the repository, without the tests in files of their own.
+/// The sources under a folder of the repository, without the files `tests.rs`.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     read(&place::repository().join(folder), &mut found);

@@ -1,4 +1,5 @@
-//! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
+//! End-to-end tests on real workerd, real PostgreSQL and real sockets. The head of each module names the step or the
+//! subject that it tests.
 
 mod api;
 mod bodies;

@@ -1,4 +1,4 @@
-//! deliver: how much memory the relay needs does not depend on how much waits.
+//! deliver: the memory that the relay needs does not depend on how many deliveries wait.
 
 use harness::api::http_client;
 use harness::gateway::{Gateway, drained};
@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 const MIB: u64 = 1 << 20;
 
-/// What a relay may need while three thousand destinations are behind.
+/// The maximum memory of a relay while three thousand destinations have a backlog.
 const MOST: u64 = 400 * MIB;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_starts_when_thousands_of_destinations_are_behind_serves_all_of_them_in_little_memory() {
+async fn a_relay_that_starts_with_backlogs_of_thousands_of_destinations_serves_all_of_them_in_little_memory() {
     const DESTINATIONS: usize = 3_000;
     const EACH: usize = 100;
     let mut gateway = Gateway::relay_only().await;
@@ -42,7 +42,7 @@ async fn a_relay_that_starts_when_thousands_of_destinations_are_behind_serves_al
     receiver.wait_for(1, LONG).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let served = "select count(distinct destination_id) from settled_deliveries";
-    // The one of the line among them.
+    // Including the destination of the line.
     let all = |served| usize::try_from(served) == Ok(DESTINATIONS + 1);
     wait_for_count(&mut database, "a delivery to each destination", served, LONG, all).await;
     let peak = gateway.relay.peak_memory().expect("is measured");
@@ -52,7 +52,7 @@ async fn a_relay_that_starts_when_thousands_of_destinations_are_behind_serves_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_room_for_another() {
+async fn large_bodies_to_a_hanging_destination_take_little_memory_and_leave_room_for_another_destination() {
     const BODY: usize = 20_000_000;
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("hanging").await;
@@ -77,7 +77,7 @@ async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_r
         [Verification::Verified],
     );
     other.receiver.wait_for(1, LONG).await;
-    // The first ones have been given up.
+    // By then the first attempts have timed out.
     line.receiver.wait_for(8, LONG).await;
     let peak = gateway.relay.peak_memory().expect("is measured");
     println!("at rest {} MiB, {} MiB at most", at_rest / MIB, peak / MIB);

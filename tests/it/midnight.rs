@@ -16,7 +16,7 @@ const FAKE_NOW: &str = "
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_that_are_stored_at_the_same_time_on_both_sides_of_midnight_are_one_event() {
+async fn copies_that_are_stored_concurrently_on_both_sides_of_midnight_are_one_event() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("night").await;
@@ -34,11 +34,11 @@ async fn copies_that_are_stored_at_the_same_time_on_both_sides_of_midnight_are_o
     sqlx::raw_sql("begin; lock table events in exclusive mode").execute(&mut lock).await.expect("locks");
     let headers = [("webhook-id", "msg_1"), ("content-type", "application/json")];
     let ids = [gateway.push_with(&line.source, &headers, b"{}"), {
-        waiting(&mut database, 1).await;
+        wait_for_blocked_transactions(&mut database, 1).await;
         sqlx::query("update shift set at = clock_timestamp()").execute(&mut database).await.expect("it is midnight");
         gateway.push_with(&line.source, &headers, b"{}")
     }];
-    waiting(&mut database, 2).await;
+    wait_for_blocked_transactions(&mut database, 2).await;
     sqlx::raw_sql("commit").execute(&mut lock).await.expect("commits");
     gateway.drained(SOON).await;
     let events = gateway.relay.api().all("/v1/events?source=night").await;
@@ -51,8 +51,8 @@ async fn copies_that_are_stored_at_the_same_time_on_both_sides_of_midnight_are_o
     assert_eq!(days, [1], "the key is claimed for one day");
 }
 
-/// Waits until so many transactions wait for others.
-async fn waiting(database: &mut PgConnection, count: i64) {
+/// Waits until at least `count` transactions wait for locks.
+async fn wait_for_blocked_transactions(database: &mut PgConnection, count: i64) {
     wait_for_count(
         database,
         "transactions to wait",

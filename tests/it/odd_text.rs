@@ -1,4 +1,4 @@
-//! `odd_text`: no text in a path, a query or a body makes the API fail. Every call is taken from the API's own description.
+//! `odd_text`: no text in a path, a query or a body makes the API fail. The calls come from the API's own description.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,9 @@ use harness::gateway::Gateway;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-/// What some part of the way cannot hold, or reads in a way of its own, percent-encoded: what is no UTF-8, the ends of the
-/// ranges of times and numbers, what is a pattern or a quote in a language, and a long one.
+/// Texts that some component cannot store or reads in a special way, percent-encoded: invalid UTF-8, the largest
+/// character, pattern and quote characters, escaped NULs, control characters, times and numbers at and beyond the ends
+/// of their ranges, an id that no object has, and the empty text.
 const ODD: [&str; 16] = [
     "%ff",
     "%c0%80",
@@ -63,7 +64,7 @@ fn operations(description: &Value) -> Vec<Operation> {
 }
 
 impl Operation {
-    /// Its path with this in the place of the parameter.
+    /// Its path with this segment in place of the parameter.
     fn path_with(&self, segment: &str) -> String {
         match &self.segment {
             Some(name) => self.path.replace(&format!("{{{name}}}"), segment),
@@ -72,7 +73,7 @@ impl Operation {
     }
 }
 
-/// A schema, or the one that it refers to; of alternatives the first that is not null.
+/// A schema, or the one that it refers to. Of alternatives, the first that is not null.
 fn resolved<'a>(description: &'a Value, schema: &'a Value) -> &'a Value {
     let alternatives = schema["oneOf"].as_array().into_iter().flatten().find(|one| one["type"] != "null");
     let schema = alternatives.unwrap_or(schema);
@@ -82,12 +83,12 @@ fn resolved<'a>(description: &'a Value, schema: &'a Value) -> &'a Value {
     }
 }
 
-/// The path of every field of a body that may be a text, down to those of objects inside of it.
-fn text_fields(description: &Value, schema: &Value) -> Vec<String> {
+/// The paths of all fields of a body, including those of nested objects.
+fn field_paths(description: &Value, schema: &Value) -> Vec<String> {
     let mut fields = Vec::new();
     let properties = resolved(description, schema)["properties"].as_object().cloned().unwrap_or_default();
     for (name, schema) in &properties {
-        let inner = text_fields(description, schema);
+        let inner = field_paths(description, schema);
         fields.push(name.clone());
         fields.extend(inner.into_iter().map(|inner| format!("{name}.{inner}")));
     }
@@ -102,7 +103,7 @@ fn body_with(field: &str, text: &str) -> Value {
     }
 }
 
-/// Makes calls, some at a time. Gives each reply with what was called and the field that was odd.
+/// Makes calls, 32 at a time. Returns each reply with the call and the field that had the odd text.
 async fn replies(api: &Api, calls: Vec<(Operation, String, Option<Value>, String)>) -> Vec<(String, String, Reply)> {
     let mut all = Vec::new();
     for some in calls.chunks(32) {
@@ -135,7 +136,7 @@ async fn a_nul_in_a_path_a_query_or_a_body_is_refused_with_400_and_the_field_is_
             let path = format!("{}?{parameter}=a%00", operation.path_with("any"));
             calls.push((operation.clone(), path, None, parameter.clone()));
         }
-        for field in operation.body.iter().flat_map(|schema| text_fields(&description, schema)) {
+        for field in operation.body.iter().flat_map(|schema| field_paths(&description, schema)) {
             let body = Some(body_with(&field, "a\0b"));
             calls.push((operation.clone(), operation.path_with("any"), body, field));
         }
@@ -150,7 +151,7 @@ async fn a_nul_in_a_path_a_query_or_a_body_is_refused_with_400_and_the_field_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_odd_text_in_a_path_a_query_or_a_body_makes_a_call_fail() {
+async fn no_odd_text_in_a_path_a_query_or_a_body_causes_a_server_error() {
     let gateway = Gateway::relay_only().await;
     let description = gateway.api.get("/openapi.json").await.expect_status(200);
     let mut calls = Vec::new();
@@ -164,7 +165,7 @@ async fn no_odd_text_in_a_path_a_query_or_a_body_makes_a_call_fail() {
                 calls.push((operation.clone(), path, None, String::new()));
             }
         }
-        for field in operation.body.iter().flat_map(|schema| text_fields(&description, schema)) {
+        for field in operation.body.iter().flat_map(|schema| field_paths(&description, schema)) {
             for odd in ["", "\u{1}", "\\u0000", "\u{10ffff}", "%00", "'\"\\"] {
                 let body = Some(body_with(&field, odd));
                 calls.push((operation.clone(), operation.path_with("any"), body, String::new()));
@@ -177,7 +178,7 @@ async fn no_odd_text_in_a_path_a_query_or_a_body_makes_a_call_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_six_characters_of_an_escaped_nul_are_a_text_like_any_other() {
+async fn the_six_characters_of_an_escaped_nul_are_ordinary_text() {
     let gateway = Gateway::relay_only().await;
     gateway.line("line").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);

@@ -1,7 +1,7 @@
-//! openapi: every call answers as its description says, whatever it is sent.
+//! openapi: every response matches the description of its call, whatever the request.
 //!
-//! schemathesis makes requests from `/openapi.json`, good ones and bad ones, and checks every answer against it.
-//! `tests/openapi/` has its settings. The number of examples for each call is small here; `EXAMPLES=50` looks for more.
+//! schemathesis makes good and bad requests from `/openapi.json`, and checks every response against it.
+//! `tests/openapi/` has its settings. The number of examples per call is small by default; `EXAMPLES=50` raises it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,14 +16,14 @@ use harness::wait::{SOON, until};
 use harness::{place, tools};
 use serde_json::{Value, json};
 
-/// Ends a run that hangs; a run with many examples takes minutes.
+/// The time limit of a run. A run with many examples takes minutes.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_answers_as_its_description_says() {
+async fn every_response_matches_the_description_of_its_call() {
     let program = tools::blocking(tools::schemathesis).await.unwrap_or_else(|error| panic!("{error}"));
     let mut gateway = Gateway::start().await;
-    // The relay logs the message that it cannot read. Answers with 5xx are found by the checks.
+    // The relay logs an error for the unreadable message. The checks find responses with 5xx.
     gateway.relay.expect_errors();
     let objects = objects(&gateway).await;
     let mut process = run(program, &gateway, &objects);
@@ -56,7 +56,7 @@ fn examples() -> String {
     std::env::var("EXAMPLES").unwrap_or_else(|_| "3".to_owned())
 }
 
-/// Makes an object of each kind, with deliveries that have succeeded and that are dead, and returns their ids and names.
+/// Creates an object of each kind, with succeeded and dead deliveries, and returns their ids and names.
 async fn objects(gateway: &Gateway) -> Value {
     let line = gateway.line(Provider::standard_webhooks()).await;
     let refusing = Receiver::behaving(Behaviour::Status(404)).await.expect("a receiver");
@@ -92,7 +92,7 @@ async fn objects(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parameter_or_a_body_that_a_call_does_not_know_is_refused() {
+async fn a_parameter_or_a_body_that_a_call_does_not_describe_is_refused() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let path = format!("/v1/destinations/{}", line.destination.id);
@@ -109,7 +109,7 @@ async fn a_parameter_or_a_body_that_a_call_does_not_know_is_refused() {
     gateway.api.post(&pause, &json!({ "until": "2026-01-31T08:00:00Z" })).await.expect_status(422);
     assert_eq!(gateway.api.get(&path).await.expect_status(200)["state"], "active");
     gateway.api.post(&pause, &json!({})).await.expect_status(200);
-    // The fields of an object are named; their order means nothing.
+    // The fields of an object must be named. A list of their values is refused.
     let url = line.receiver.url();
     for (field, positional) in [
         ("", json!(["positional", url])),
@@ -130,7 +130,7 @@ async fn a_parameter_or_a_body_that_a_call_does_not_know_is_refused() {
     let replay = json!({ "filter": ["line"], "dry_run": true });
     gateway.api.post("/v1/replays", &replay).await.expect_status(422);
     gateway.api.post(&format!("{path}/signing-secret/rotate"), &json!([null, 0])).await.expect_status(422);
-    // A null is no way to leave a field of the other form out.
+    // A field of the other form must be omitted, and null does not omit it.
     let mixed = json!({ "schedule_s": [0], "initial_s": null });
     let wrong = json!({ "name": "mixed", "url": line.receiver.url(), "retry": mixed });
     gateway.api.post("/v1/destinations", &wrong).await.expect_status(422);

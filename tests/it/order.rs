@@ -1,4 +1,4 @@
-//! deliver: what order per key costs.
+//! deliver: the cost of order keys, and which deliveries have the same key.
 
 use harness::gateway::Gateway;
 use harness::postgres::transactions;
@@ -12,7 +12,7 @@ fn key(request: &Received) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_of_a_key_that_hangs_cost_no_statements_and_do_not_hold_up_a_retry_of_another_key() {
+async fn retries_of_a_hanging_order_key_cost_no_statements_and_do_not_delay_a_retry_of_another_key() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.line("other").await.source;
     let receiver = Receiver::start().await.expect("starts");
@@ -26,7 +26,7 @@ async fn retries_of_a_key_that_hangs_cost_no_statements_and_do_not_hold_up_a_ret
     let route = json!({ "order_key": "body.key", "poison": "skip" });
     gateway.api.create_route(&source.id, &destination.id, route).await;
 
-    // Nine of one key fail, then one of another key. One in between succeeds, so that the breaker stays closed.
+    // Nine deliveries of one key fail, then one of another key. One in between succeeds to keep the breaker closed.
     let mut sent = 0;
     for (key, count, status) in [("a", 5, 500), ("between", 1, 200), ("a", 4, 500), ("b", 1, 500)] {
         receiver.next(vec![Behaviour::Status(status); count]);
@@ -49,7 +49,7 @@ async fn retries_of_a_key_that_hangs_cost_no_statements_and_do_not_hold_up_a_ret
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_key_of_two_sources_is_two_orders_and_an_empty_key_is_none() {
+async fn the_same_order_key_of_two_sources_is_ordered_separately_and_an_empty_key_gives_no_order() {
     let gateway = Gateway::relay_only().await;
     let other = gateway.line("other").await;
     let receiver = Receiver::start().await.expect("starts");
@@ -75,10 +75,11 @@ async fn the_same_key_of_two_sources_is_two_orders_and_an_empty_key_is_none() {
     let received = receiver.wait_for(4, SOON).await;
     assert!(
         received.iter().all(|request| request.header("webhook-id") != behind.to_string()),
-        "it waits for its first"
+        "it waits for the first delivery of its key"
     );
 
-    // As the migration computes what older relays have stored: the hash of the key, hashed together with the route.
+    // The value must be the one that the migration computes for rows of older relays: the hash of the key, hashed
+    // together with the route.
     let mut database = gateway.database.connect().await.expect("connects");
     let as_migrated: Vec<bool> = sqlx::query_scalar(
         "select order_key = ('x' || encode(substring(sha256(uuid_send(route_id) || substring(sha256('\"1\"'::bytea)

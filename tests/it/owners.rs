@@ -1,4 +1,5 @@
-//! deliver: what a destination asked for holds whichever replica sends to it, and what was learned of an address ends with it.
+//! deliver: the limits of a destination hold whichever replica owns it, and the back-off and the failures of an address
+//! end when the address changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,62 +15,62 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Destinations that have asked to be left alone, each in its way, and one that takes everything.
+/// Destinations that are limited, each in a different way, and one that is not.
 struct Limited {
     source: Source,
     free: Receiver,
-    /// One an hour.
+    /// Its rate limit is one delivery an hour.
     hourly: Receiver,
-    /// It has answered 503 with a `Retry-After` of an hour, and would take everything now.
-    held: Receiver,
+    /// It has answered 503 with a `Retry-After` of an hour, and would accept everything now.
+    backing_off: Receiver,
     /// It fails, and its breaker is open.
     broken: Receiver,
 }
 
-/// What each of them gets before its limit holds, and has to be pushed for the breaker to open.
+/// The number of events that are pushed before the limits are checked. It is enough to open the breaker.
 const EVENTS: usize = 20;
 
 impl Limited {
-    /// Makes them, and waits until their limits hold.
+    /// Creates them, and waits until their limits have taken effect.
     async fn make(gateway: &RelayOnly) -> Self {
         let line = gateway.line("free").await;
         let hour = json!({ "rate_limit": { "limit": 1, "per": "hour" } });
         let one = json!({ "max_concurrency": 1 });
         let limited = Self {
             hourly: destination(gateway, &line.source, "hourly", Behaviour::Status(200), &hour).await,
-            held: destination(gateway, &line.source, "held", Behaviour::Status(200), &one).await,
+            backing_off: destination(gateway, &line.source, "backing-off", Behaviour::Status(200), &one).await,
             broken: destination(gateway, &line.source, "broken", Behaviour::Status(500), &one).await,
             source: line.source,
             free: line.receiver,
         };
-        limited.held.next([Behaviour::RetryAfter(503, "3600".to_owned())]);
+        limited.backing_off.next([Behaviour::RetryAfter(503, "3600".to_owned())]);
         for number in 0..EVENTS {
             gateway.push(&limited.source, json!({ "number": number }).to_string().as_bytes());
         }
         limited.free.wait_for(EVENTS, SOON).await;
         drained(&gateway.queue, SOON).await;
         limited.hourly.wait_for(1, SOON).await;
-        health(&gateway.api, "held", "to be held", |health| health["back_off_until"].is_string()).await;
+        health(&gateway.api, "backing-off", "to be in back-off", |health| health["back_off_until"].is_string()).await;
         health(&gateway.api, "broken", "its breaker to open", |health| health["breaker"]["state"] == "open").await;
         limited
     }
 
-    /// Waits until the present owners send, and checks that they keep the limits. `probes` is how many attempts of the broken
-    /// one they may have made in all.
+    /// Waits until the present owners send, and checks that they keep the limits. `probes` is the maximum number of
+    /// probes of the broken destination that they may have sent in all.
     async fn check(&self, gateway: &RelayOnly, api: &Api, probes: usize) {
-        // All destinations of a relay are told together what is stored of them. So when this one gets what is pushed now, the
-        // others could have been sent to.
+        // A relay loads the stored health of all its destinations together. So once this one gets the new events, the
+        // relay could have sent to the others, too.
         for _ in 0..3 {
             let event = gateway.push(&self.source, b"{}").to_string();
             self.free.wait_for_events([event], SOON).await;
         }
         drained(&gateway.queue, SOON).await;
         assert_eq!(self.hourly.count(), 1, "one an hour");
-        assert_eq!(self.held.count(), 1, "it has asked for an hour");
+        assert_eq!(self.backing_off.count(), 1, "its back-off lasts an hour");
         let failed = self.broken.count();
         assert!(failed <= 10 + probes, "{failed} attempts, of which ten open a breaker");
-        let held = api.get("/v1/destinations/held/health").await.expect_status(200);
-        assert!(held["back_off_until"].is_string(), "{held}");
+        let backing_off = api.get("/v1/destinations/backing-off/health").await.expect_status(200);
+        assert!(backing_off["back_off_until"].is_string(), "{backing_off}");
         let broken = api.get("/v1/destinations/broken/health").await.expect_status(200);
         assert_ne!(broken["breaker"]["state"], "closed", "{broken}");
         assert!(broken["failing"]["failures"].as_u64().is_some_and(|failures| failures >= 10), "{broken}");
@@ -121,24 +122,24 @@ async fn a_rate_per_hour_a_retry_after_and_an_open_breaker_hold_when_shards_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_address_gets_what_waits_for_the_old_one_and_its_hold_does_not_come_back() {
+async fn a_new_address_gets_the_waiting_deliveries_and_the_back_off_of_the_old_one_does_not_return() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("moving").await;
     line.receiver.always(Behaviour::RetryAfter(503, "3600".to_owned()));
     gateway.push(&line.source, b"{}");
-    health(&gateway.api, "moving", "to be held", |health| health["back_off_until"].is_string()).await;
+    health(&gateway.api, "moving", "to be in back-off", |health| health["back_off_until"].is_string()).await;
     let second = gateway.push(&line.source, b"{}").to_string();
     drained(&gateway.queue, SOON).await;
-    // Another path leads to the same server.
+    // A URL with another path leads to the same server.
     let path = format!("http://{}/elsewhere", line.receiver.address());
     gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": path })).await.expect_status(200);
-    health(&gateway.api, "moving", "to be held still", |health| health["back_off_until"].is_string()).await;
+    health(&gateway.api, "moving", "to be still in back-off", |health| health["back_off_until"].is_string()).await;
 
     let other = Receiver::start().await.expect("starts");
     gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": other.url() })).await.expect_status(200);
     other.wait_for(1, SOON).await;
-    assert!(other.ids().contains(&second), "the first one waits for as long as it was told to");
-    health(&gateway.api, "moving", "to be held no longer", |health| {
+    assert!(other.ids().contains(&second), "the first delivery still waits for its Retry-After");
+    health(&gateway.api, "moving", "to be no longer in back-off", |health| {
         health["back_off_until"].is_null() && health["failing"].is_null()
     })
     .await;
@@ -149,7 +150,7 @@ async fn another_address_gets_what_waits_for_the_old_one_and_its_hold_does_not_c
     assert_eq!(line.receiver.count(), 1);
 }
 
-/// A destination that never answers, and counts the requests that are open.
+/// A destination that never answers, and counts its open requests.
 struct Hanging {
     address: SocketAddr,
     requests: Arc<Requests>,
@@ -205,7 +206,7 @@ impl Drop for Hanging {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_loses_its_database_breaks_off_what_is_in_flight_before_another_one_sends_it_again() {
+async fn a_replica_that_loses_its_database_aborts_its_attempts_before_another_one_sends_them_again() {
     let (mut gateway, proxy) = Gateway::relay_only_by_proxy().await;
     gateway.relay.expect_errors();
     let source = gateway.line("free").await.source;
@@ -215,7 +216,7 @@ async fn a_replica_that_loses_its_database_breaks_off_what_is_in_flight_before_a
     let destination = gateway.api.create_destination("hanging", &url, settings).await;
     let ordered = json!({ "order_key": "body.key" });
     gateway.api.create_route(&source.id, &destination.id, ordered).await;
-    // The second of the first key waits for the first one.
+    // The second delivery of the first key waits for the first one.
     for (key, number) in [(1, 1), (1, 2), (2, 3), (3, 4)] {
         gateway.push(&source, json!({ "key": key, "number": number }).to_string().as_bytes());
     }
@@ -234,7 +235,7 @@ async fn a_replica_that_loses_its_database_breaks_off_what_is_in_flight_before_a
     })
     .await;
     let most = hanging.requests.most.load(Ordering::SeqCst);
-    assert_eq!(most, 2, "at a time, whoever sends");
+    assert_eq!(most, 2, "at a time, whichever replica sends");
     assert!(gateway.relay.log().contains("attempts in flight are aborted"), "{}", gateway.relay.log());
     drop(second);
 }

@@ -1,4 +1,4 @@
-//! deliver: how a destination that fails is spared, what is said of it, and what goes one after the other.
+//! deliver: the breaker, reduced limits, the health that shows them, and order keys.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use harness::wait::SOON;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is_back() {
+async fn the_breaker_stops_sends_to_a_failing_destination_which_gets_everything_when_it_works_again() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("down").await;
     line.receiver.always(Behaviour::Status(500));
@@ -21,7 +21,7 @@ async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is
     assert!(open["breaker"]["next_probe_at"].is_string() && open["breaker"]["since"].is_string(), "{open}");
     assert!(open["failing"]["failures"].as_u64().is_none_or(|failures| failures >= 10), "{open}");
     assert!(open["pending"]["count"].as_u64().is_some_and(|count| count > 0), "{open}");
-    // Ten in a row open it, and up to ten are in flight then.
+    // Ten failures in a row open it, and up to ten attempts are in flight then.
     assert!(line.receiver.count() <= 25, "{} of 200 were sent", line.receiver.count());
 
     line.receiver.always(Behaviour::Status(200));
@@ -38,7 +38,7 @@ async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_health_of_a_destination_that_throttles_says_how_much_less_it_is_sent_and_why() {
+async fn the_health_of_a_throttling_destination_shows_its_reduced_limits_and_the_reason() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("source").await;
     let receiver = Receiver::start().await.expect("starts");
@@ -52,15 +52,16 @@ async fn the_health_of_a_destination_that_throttles_says_how_much_less_it_is_sen
     for number in 0..20 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
-    let reduced = gateway.api.wait_until("less to be sent", path, SOON, |health| health["reduced"].is_object()).await;
+    let reduced =
+        gateway.api.wait_until("the limits to be reduced", path, SOON, |health| health["reduced"].is_object()).await;
     assert_eq!(reduced["reduced"]["why"], "the destination returned 429", "{reduced}");
     assert!(reduced["concurrency"]["now"].as_u64().is_some_and(|now| now < 8), "{reduced}");
     assert!(reduced["rate"]["now"].as_f64().is_some_and(|now| now < 40.0), "{reduced}");
-    assert_eq!(reduced["breaker"]["state"], "closed", "429 is no failure: {reduced}");
+    assert_eq!(reduced["breaker"]["state"], "closed", "429 is not a failure: {reduced}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_of_one_key_go_one_after_the_other_and_wait_for_one_that_fails() {
+async fn deliveries_of_one_order_key_are_sent_one_after_the_other_and_wait_for_one_that_fails() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.line("other").await.source;
     let receiver = Receiver::start().await.expect("starts");
@@ -72,7 +73,7 @@ async fn deliveries_of_one_key_go_one_after_the_other_and_wait_for_one_that_fail
         let body: Value = serde_json::from_slice(&request.body).expect("json");
         (body["customer"].as_u64().expect("a customer"), body["number"].as_u64().expect("a number"))
     };
-    // The first of the first key fails, while the other key goes on.
+    // The first delivery of the first key fails, while the other key continues.
     receiver.next([Behaviour::Status(500)]);
     gateway.push(&source, json!({ "customer": 1, "number": 0 }).to_string().as_bytes());
     receiver.wait_for(1, SOON).await;
@@ -95,7 +96,7 @@ async fn deliveries_of_one_key_go_one_after_the_other_and_wait_for_one_that_fail
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_without_an_order_key_waits_for_a_person_and_a_bad_expression_is_refused() {
+async fn a_delivery_whose_order_key_cannot_be_evaluated_is_held_and_a_bad_expression_is_refused() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("keyed").await;
     let routes = gateway.api.all("/v1/routes").await;

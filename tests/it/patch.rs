@@ -1,4 +1,5 @@
-//! patch: a part of a source, destination or route is changed, and an answer says what a change has reset or removed.
+//! patch: PATCH changes a part of a source, destination or route, and the response to a change lists the fields that it
+//! reset or removed.
 
 use harness::api::id;
 use harness::gateway::Gateway;
@@ -6,21 +7,21 @@ use harness::receiver::Receiver;
 use harness::wait::SOON;
 use serde_json::{Value, json};
 
-/// The names of the fields that a refusal is about.
+/// The names of the fields that a problem reports.
 fn wrong_fields(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().into_iter().flatten().filter_map(|error| error["field"].as_str()).collect()
 }
 
-/// Asserts that these fields of an answer have these values.
+/// Asserts that these fields of a response have these values.
 #[track_caller]
-fn assert_fields(answer: &Value, wanted: &Value) {
+fn assert_fields(response: &Value, wanted: &Value) {
     for (field, value) in wanted.as_object().expect("fields") {
-        assert_eq!(answer[field], *value, "{field} in {answer}");
+        assert_eq!(response[field], *value, "{field} in {response}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_destination_is_changed_and_the_rest_stays() {
+async fn a_patch_changes_a_part_of_a_destination_and_keeps_the_rest() {
     let gateway = Gateway::relay_only().await;
     let made = json!({
         "rate_limit": { "limit": 5, "per": "minute" }, "max_concurrency": 4, "timeout_ms": 2_000,
@@ -50,7 +51,7 @@ async fn a_part_of_a_destination_is_changed_and_the_rest_stays() {
             "dropped": ["append_query", "headers.x-team", "max_concurrency", "rate_limit"],
         }),
     );
-    // The form of a retry policy changes if the fields of the other one are taken away.
+    // A retry policy changes its form only if the fields of the other form are removed.
     let wrong = patch(json!({ "retry": { "schedule_s": [0, 5] } })).await.expect_status(422);
     assert_eq!(wrong_fields(&wrong), ["retry"]);
     let other = json!({ "schedule_s": [0, 5], "initial_s": null, "multiplier": null, "max_s": null, "attempts": null });
@@ -86,7 +87,7 @@ async fn a_part_of_a_destination_is_changed_and_the_rest_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_and_keys_that_a_patch_does_not_name_are_sent_as_before_but_to_no_other_origin() {
+async fn a_patch_keeps_the_headers_and_secrets_that_it_omits_but_drops_the_headers_for_another_origin() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let patch = async |change: Value| gateway.api.patch("/v1/destinations/line", &change).await.expect_status(200);
@@ -95,7 +96,7 @@ async fn headers_and_keys_that_a_patch_does_not_name_are_sent_as_before_but_to_n
     gateway.push(&line.source, b"{}");
     let received = line.receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!((received.header("authorization"), received.header("x-team")), ("Bearer first", "shipping"));
-    received.verify(&line.destination.signing_secret).expect("the key is the same");
+    received.verify(&line.destination.signing_secret).expect("the signing secret is unchanged");
 
     let elsewhere = Receiver::start().await.expect("starts");
     let moved = patch(json!({ "url": elsewhere.url(), "headers": { "x-team": "billing" } })).await;
@@ -106,14 +107,14 @@ async fn headers_and_keys_that_a_patch_does_not_name_are_sent_as_before_but_to_n
     let received = elsewhere.wait_for(1, SOON).await.remove(0);
     assert_eq!((received.headers.contains_key("authorization"), received.header("x-team")), (false, "billing"));
     for secret in [secret, &line.destination.signing_secret] {
-        received.verify(secret).expect("the new key and the one before sign");
+        received.verify(secret).expect("the new signing secret and the one before both sign");
     }
     let moved = patch(json!({ "url": line.receiver.url() })).await;
     assert_fields(&moved, &json!({ "header_names": [], "headers_cleared": true, "dropped": ["headers.x-team"] }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_source_is_changed_here_and_at_the_edge_and_the_rest_stays() {
+async fn a_patch_changes_a_part_of_a_source_in_the_relay_and_at_the_edge_and_keeps_the_rest() {
     let gateway = Gateway::relay_only().await;
     let config = json!({ "on_failure": "quarantine", "quarantine": { "events_per_hour": 5, "body_bytes": 7_000 } });
     let made = json!({ "name": "shop", "provider": "github", "secrets": ["secret-number-1"], "config": config });
@@ -163,12 +164,12 @@ async fn a_part_of_a_source_is_changed_here_and_at_the_edge_and_the_rest_stays()
         let problem = patch(change.clone()).await.expect_status(422);
         assert_eq!(wrong_fields(&problem), fields, "{change}: {problem}");
     }
-    assert_eq!(gateway.edge.sources()[id]["revision"], revision, "nothing was put");
+    assert_eq!(gateway.edge.sources()[id]["revision"], revision, "nothing was written to the edge");
     gateway.api.patch("/v1/sources/nobody", &json!({})).await.expect_status(404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_route_is_changed_and_null_gives_the_default() {
+async fn a_patch_changes_a_part_of_a_route_and_null_restores_a_default() {
     let gateway = Gateway::relay_only().await;
     gateway.line("line").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
@@ -190,7 +191,7 @@ async fn a_part_of_a_route_is_changed_and_null_gives_the_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_to_a_put_names_what_it_has_reset_or_removed() {
+async fn the_response_to_a_put_names_the_fields_that_it_reset_or_removed() {
     let gateway = Gateway::relay_only().await;
     let (secret, key) = ("Bearer very-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let url = "http://127.0.0.1:9009/hook";
@@ -200,24 +201,24 @@ async fn the_answer_to_a_put_names_what_it_has_reset_or_removed() {
         "signing_secret": key,
     });
     let put = async |settings: &Value| {
-        let answer = gateway.api.put("/v1/destinations/by-name/shop", settings).await;
-        assert!([200, 201].contains(&answer.status), "{answer:?}");
-        answer.body
+        let response = gateway.api.put("/v1/destinations/by-name/shop", settings).await;
+        assert!([200, 201].contains(&response.status), "{response:?}");
+        response.body
     };
-    assert_eq!(put(&whole).await["dropped"], Value::Null, "nothing was there");
-    assert_eq!(put(&whole).await["dropped"], Value::Null, "everything is there again");
+    assert_eq!(put(&whole).await["dropped"], Value::Null, "the destination is new");
+    assert_eq!(put(&whole).await["dropped"], Value::Null, "every field is given again");
     let other = json!({
         "url": url, "rate_limit": { "limit": 6, "per": "hour" }, "max_concurrency": 5,
         "retry": { "initial_s": 1, "multiplier": 2.0, "max_s": 60, "attempts": 7 }, "headers": { "x-team": "shipping" },
     });
-    let answer = put(&other).await;
-    assert_eq!(answer["dropped"], json!(["headers.authorization", "timeout_ms"]));
-    let answer = put(&json!({ "url": url })).await;
-    assert_eq!(answer["dropped"], json!(["max_concurrency", "rate_limit", "retry"]), "headers are kept");
-    let answer = put(&json!({ "url": "http://127.0.0.1:9010/hook" })).await;
-    assert_fields(&answer, &json!({ "dropped": ["headers.x-team"], "headers_cleared": true }));
+    let response = put(&other).await;
+    assert_eq!(response["dropped"], json!(["headers.authorization", "timeout_ms"]));
+    let response = put(&json!({ "url": url })).await;
+    assert_eq!(response["dropped"], json!(["max_concurrency", "rate_limit", "retry"]), "headers are kept");
+    let response = put(&json!({ "url": "http://127.0.0.1:9010/hook" })).await;
+    assert_fields(&response, &json!({ "dropped": ["headers.x-team"], "headers_cleared": true }));
     for hidden in [secret, key, "shipping"] {
-        assert!(!answer.to_string().contains(hidden), "{answer}");
+        assert!(!response.to_string().contains(hidden), "{response}");
     }
 
     let whole = json!({
@@ -227,18 +228,18 @@ async fn the_answer_to_a_put_names_what_it_has_reset_or_removed() {
     let put = async |settings: &Value| gateway.api.put("/v1/sources/by-name/shop", settings).await.body;
     assert_eq!(put(&whole).await["dropped"], Value::Null);
     let config = json!({ "acknowledgement": { "status": 202 }, "max_body_bytes": 8_000 });
-    let answer = put(&json!({ "provider": "github", "config": config })).await;
-    assert_eq!(answer["dropped"], json!(["config.acknowledgement.body", "config.on_failure"]));
-    let answer = put(&json!({ "provider": "github" })).await;
-    assert_eq!(answer["dropped"], json!(["config.acknowledgement", "config.max_body_bytes"]));
-    assert!(!answer.to_string().contains("secret-number-1"), "{answer}");
+    let response = put(&json!({ "provider": "github", "config": config })).await;
+    assert_eq!(response["dropped"], json!(["config.acknowledgement.body", "config.on_failure"]));
+    let response = put(&json!({ "provider": "github" })).await;
+    assert_eq!(response["dropped"], json!(["config.acknowledgement", "config.max_body_bytes"]));
+    assert!(!response.to_string().contains("secret-number-1"), "{response}");
 
     let route = gateway.api.create_route("shop", "shop", json!({ "filter": "true", "poison": "skip" })).await;
     let path = format!("/v1/routes/{route}");
-    let answer = gateway.api.put(&path, &json!({ "transform": "body" })).await.expect_status(200);
-    assert_eq!(answer["dropped"], json!(["filter", "poison"]));
-    let answer = gateway.api.put(&path, &json!({ "transform": "body" })).await.expect_status(200);
-    assert_eq!(answer["dropped"], Value::Null);
+    let response = gateway.api.put(&path, &json!({ "transform": "body" })).await.expect_status(200);
+    assert_eq!(response["dropped"], json!(["filter", "poison"]));
+    let response = gateway.api.put(&path, &json!({ "transform": "body" })).await.expect_status(200);
+    assert_eq!(response["dropped"], Value::Null);
     let shown = gateway.api.get(&path).await.expect_status(200);
-    assert_eq!(shown["dropped"], Value::Null, "only the answer to a change says it");
+    assert_eq!(shown["dropped"], Value::Null, "only the response to a change has the field");
 }

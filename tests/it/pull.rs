@@ -1,4 +1,4 @@
-//! pull: an answer that does not fit through the line, or that one message spoils, costs the other messages nothing.
+//! pull: a response that is cut off, or that one message makes invalid, does not harm the other messages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use harness::wait::{LONG, until};
 use serde_json::json;
 use shared::envelope::Verification;
 
-/// What a lease and the delay after it last.
+/// The duration of a lease and of the delay after it.
 const LEASE: Duration = Duration::from_secs(70);
 
-/// Waits until the queues are empty. While all that is left is leased and nothing happens, time passes for the queues.
+/// Waits until the queues are empty. If all remaining messages are leased and nothing happens, it advances the time.
 async fn drained_in_time(gateway: &RelayOnly) {
     let (mut before, mut still) = (Counters::default(), 0);
     until("the queues to be drained", LONG, async || {
@@ -33,7 +33,7 @@ async fn drained_in_time(gateway: &RelayOnly) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_whose_answers_are_cut_off_drains_in_smaller_pulls() {
+async fn a_backlog_whose_pull_responses_are_cut_off_drains_in_smaller_pulls() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("narrow").await;
     gateway.relay.stop().await.expect("stops");
@@ -53,7 +53,7 @@ async fn a_backlog_whose_answers_are_cut_off_drains_in_smaller_pulls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_spoils_the_answer_is_kept_apart_and_its_neighbours_are_delivered() {
+async fn a_message_that_makes_a_pull_response_invalid_is_kept_as_unreadable_and_the_others_are_delivered() {
     for (how, attempts) in [(Garble::NotJson, 12), (Garble::LoneSurrogate, 1)] {
         let mut gateway = Gateway::relay_only().await;
         gateway.relay.expect_errors();
@@ -81,14 +81,14 @@ async fn a_message_that_spoils_the_answer_is_kept_apart_and_its_neighbours_are_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_that_a_pull_does_not_reach_come_back_soon_however_often_they_were_leased() {
+async fn large_bodies_that_a_pull_does_not_reach_are_pulled_again_soon_however_often_they_were_leased() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
     gateway.relay.stop().await.expect("stops");
-    // Two of them fill the time of a pull.
+    // Two of them take up the whole time of a pull.
     gateway.edge.slow_down_bodies(Duration::from_secs(14));
     let verified = vec![Verification::Verified; 4];
-    // A body that had failed so often would come back after hours.
+    // A message whose body could not be fetched this often would return only after hours.
     let pushed = gateway.push_large_leased(&line.source, &[], vec![b'x'; 200_000], verified, 14);
     gateway.relay.start_again().await.expect("starts again");
     line.receiver.wait_for(4, Duration::from_secs(150)).await;
@@ -98,7 +98,7 @@ async fn large_bodies_that_a_pull_does_not_reach_come_back_soon_however_often_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_duplicate_that_the_queue_hands_out_again_is_still_a_duplicate() {
+async fn a_large_copy_that_the_queue_hands_out_again_is_still_a_copy() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
     let body = vec![b'x'; 200_000];

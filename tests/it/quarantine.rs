@@ -1,4 +1,5 @@
-//! verify: the quarantine of a source. What fails is acknowledged, kept with the reason, and let go by hand.
+//! verify: the quarantine of a source. Requests that fail verification are acknowledged, kept with the reason, and
+//! released by an operator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use shared::id::EventId;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after_the_secret_is_mended() {
+async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after_the_secret_is_corrected() {
     let gateway = Gateway::start().await;
     let (wrong, right) = (Provider::github(), Provider::github());
     let line = gateway.line(right.clone()).await;
@@ -24,10 +25,10 @@ async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after
     put(&wrong).await;
     let request = right.sample("delivery-1");
     let answer = request.send(&http_client(), &line.source.ingest_url).await.expect("the edge answers");
-    assert_eq!(answer.status(), 200, "a provider that drops what is refused does not lose it");
+    assert_eq!(answer.status(), 200, "the request is not lost if the provider does not resend it");
 
     let event = gateway.api.wait_for_row("/v1/events?verification=failed", SOON).await;
-    // Its secret was that of the source before.
+    // It was signed with the previous secret of the source.
     let detail = "the request was signed with a secret that has been removed from the source; add it again, or update \
                   the provider";
     let why = json!({ "cause": "secret_retired", "detail": detail });
@@ -46,19 +47,19 @@ async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after
         let released = release().await;
         assert_eq!((&released["verification"], &released["failure"]), (&json!("released"), &why), "{released}");
         assert_eq!(released["verification_now"]["outcome"], "verifies");
-        assert_eq!(released["deliveries"].as_array().map(Vec::len), Some(1), "the second time nothing is made");
+        assert_eq!(released["deliveries"].as_array().map(Vec::len), Some(1), "the second release makes no delivery");
     }
     let received = line.receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!(received.body, request.body.as_slice());
-    received.verify(&line.destination.signing_secret).expect("signed as any other");
+    received.verify(&line.destination.signing_secret).expect("it is signed like any other delivery");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_its_source() {
+async fn each_event_in_quarantine_shows_why_its_verification_failed() {
     let gateway = Gateway::start().await;
     let provider = Provider::stripe();
     let source = json!({
-        "name": "told", "provider": "stripe", "secrets": provider.secrets, "config": { "on_failure": "quarantine" },
+        "name": "reported", "provider": "stripe", "secrets": provider.secrets, "config": { "on_failure": "quarantine" },
     });
     let source = gateway.api.post("/v1/sources", &source).await.expect_status(201);
     let url = source["ingest_url"].as_str().expect("a URL");
@@ -74,16 +75,16 @@ async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_i
     }
     let events = gateway.api.wait_for_rows("/v1/events", requests.len(), SOON).await;
     for (what, _) in requests {
-        let told = |event: &&Value| event["failure"]["detail"].as_str().is_some_and(|detail| detail.contains(what));
-        assert_eq!(events.iter().filter(told).count(), 1, "{what}: {events:?}");
+        let reported = |event: &&Value| event["failure"]["detail"].as_str().is_some_and(|detail| detail.contains(what));
+        assert_eq!(events.iter().filter(reported).count(), 1, "{what}: {events:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_can_be_left_behind() {
+async fn replays_release_each_quarantined_event_of_a_source_once_and_can_leave_forged_ones_behind() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("quarantined").await;
-    // More than a chunk of a replay.
+    // More than one chunk of a replay takes.
     let genuine: Vec<EventId> =
         (0..1_200).map(|number| quarantine(&gateway, &line.source, number, &line.provider)).collect();
     let forged: Vec<EventId> =
@@ -108,8 +109,12 @@ async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_ca
     let left: Vec<String> = ids(&gateway.api.all("/v1/events?verification=failed").await);
     assert_eq!(left.len(), forged.len(), "{left:?}");
     assert!(forged.iter().all(|id| left.contains(&id.to_string())), "{left:?}");
-    assert_eq!(created(&release(json!({})).await).await, 3, "all that is left, as the owner wants it");
-    assert_eq!(created(&release(json!({})).await).await, 0, "nothing waits any more");
+    assert_eq!(
+        created(&release(json!({})).await).await,
+        3,
+        "a replay without verifies_now releases the forged ones, too"
+    );
+    assert_eq!(created(&release(json!({})).await).await, 0, "no event is left in quarantine");
     let received = line.receiver.wait_for(1_204, SOON).await;
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     received.iter().for_each(|request| *times.entry(request.header("webhook-id")).or_default() += 1);
@@ -117,7 +122,7 @@ async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repetition_of_an_event_that_was_released_is_a_duplicate() {
+async fn a_repetition_of_a_released_event_is_a_copy() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("repeated").await;
     let stranger = Provider::standard_webhooks();
@@ -145,7 +150,7 @@ async fn a_repetition_of_an_event_that_was_released_is_a_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_of_many_takes_no_other_way_than_the_routes() {
+async fn a_replay_that_releases_quarantined_events_can_only_use_their_routes() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("whole").await;
     for (field, request) in [
@@ -160,7 +165,7 @@ async fn a_release_of_many_takes_no_other_way_than_the_routes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_verified_is_not_touched_by_it() {
+async fn a_flood_of_failing_requests_is_kept_up_to_the_hourly_limit_and_does_not_affect_verified_events() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("flooded").await;
     let source = json!({
@@ -168,14 +173,15 @@ async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_veri
         "config": { "on_failure": "quarantine", "quarantine": { "events_per_hour": 20 } },
     });
     gateway.api.put("/v1/sources/by-name/flooded", &source).await.expect_status(200);
-    let told = json!({ "name": "told", "provider": "tidegate", "secrets": Provider::standard_webhooks().secrets });
-    gateway.api.post("/v1/sources", &told).await.expect_status(201);
+    let reported =
+        json!({ "name": "reported", "provider": "tidegate", "secrets": Provider::standard_webhooks().secrets });
+    gateway.api.post("/v1/sources", &reported).await.expect_status(201);
     let mut database = gateway.database.connect().await.expect("connects");
-    until("an hour that does not end meanwhile", Duration::from_secs(200), async || {
+    until("an hour that does not end during the test", Duration::from_secs(200), async || {
         let minute: f64 = sqlx::query_scalar("select extract(minute from now())::float8")
             .fetch_one(&mut gateway.database.connect().await.expect("connects"))
             .await
-            .expect("is known");
+            .expect("reads");
         if minute < 58.0 { Ok(()) } else { Err(format!("it is minute {minute}")) }
     })
     .await;
@@ -193,7 +199,7 @@ async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_veri
     let verified = async || gateway.api.all("/v1/events?source=flooded&verification=verified").await.len();
     assert_eq!((failed().await, verified().await), (20, 30));
     let rejections = gateway.api.all("/v1/rejections?source=flooded").await;
-    assert_eq!(rejections.len(), 1, "one for the hour: {rejections:?}");
+    assert_eq!(rejections.len(), 1, "one row for the hour: {rejections:?}");
     assert_eq!((&rejections[0]["cause"], &rejections[0]["count"]), (&json!("quarantine_full"), &json!(100)));
     let shown = gateway.api.get("/v1/sources/flooded").await.expect_status(200);
     let quarantine_of = |field: &str| shown["quarantine"][field].as_u64();
@@ -206,14 +212,14 @@ async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_veri
     let sum =
         |field: &str| stats["events"].as_array().map(|days| days.iter().filter_map(|day| day[field].as_i64()).sum());
     assert_eq!((sum("stored"), sum("rejected")), (Some(50), Some(100)), "{stats}");
-    let told = gateway.api.all("/v1/events?source=told").await;
-    assert_eq!(told.len(), 1, "it is told once: {told:?}");
-    assert_eq!(told[0]["type"], "source.quarantine_full");
+    let reported = gateway.api.all("/v1/events?source=reported").await;
+    assert_eq!(reported.len(), 1, "it is reported once: {reported:?}");
+    assert_eq!(reported[0]["type"], "source.quarantine_full");
 
     sqlx::query("update quarantine_usage set hour = hour - interval '1 hour'")
         .execute(&mut database)
         .await
-        .expect("moves");
+        .expect("moves the hour back");
     for number in 200..210 {
         quarantine(&gateway, &line.source, number, &stranger);
     }
@@ -222,7 +228,7 @@ async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_veri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_fails_is_refused_if_it_is_larger_than_its_source_keeps() {
+async fn a_request_that_fails_verification_is_refused_if_its_body_is_larger_than_the_quarantine_keeps() {
     let edge = Gateway::bare_edge().await;
     let (provider, stranger) = (Provider::github(), Provider::github());
     let config = json!({ "on_failure": "quarantine", "quarantine": { "body_bytes": 50_000 } });
@@ -233,7 +239,7 @@ async fn a_body_that_fails_is_refused_if_it_is_larger_than_its_source_keeps() {
     };
     assert_eq!(send(&stranger, 50_000).await, 200, "kept");
     assert_eq!(send(&stranger, 50_001).await, 401);
-    assert_eq!(send(&provider, 100_000).await, 200, "what is verified may be larger");
+    assert_eq!(send(&provider, 100_000).await, 200, "a verified body may be larger");
     let unsigned = async |size: usize| {
         let request = provider.sign("delivery", &vec![b'x'; size], now_s()).without_header("x-hub-signature-256");
         request.send(&http_client(), &source.url).await.expect("answers").status().as_u16()

@@ -1,4 +1,4 @@
-//! queue: what was accepted is in the queue first, whole, and what could not be queued was not accepted.
+//! queue: a request is in the queue, complete, before it is accepted, and one that cannot be queued is not accepted.
 
 use harness::api::http_client;
 use harness::gateway::Gateway;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_overloaded_queue_is_503_and_the_providers_resend_succeeds() {
+async fn a_request_is_503_while_the_queue_is_overloaded_and_the_providers_resend_succeeds() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::stripe();
     let source = edge.edge.put_source("overloaded", &provider).await;
@@ -35,7 +35,7 @@ async fn an_overloaded_queue_is_503_and_the_providers_resend_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_overloaded_for_a_moment_is_tried_again_with_the_same_id() {
+async fn a_send_to_a_queue_that_is_overloaded_for_a_moment_is_repeated_with_the_same_event_id() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::stripe();
     let source = edge.edge.put_source("for-a-moment", &provider).await;
@@ -83,7 +83,7 @@ async fn a_body_of_a_megabyte_is_stored_and_fetched_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_in_memory_is_answered_the_same_way_when_the_queue_fails() {
+async fn a_source_whose_configuration_is_in_memory_gives_the_same_responses_when_the_queue_fails() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::stripe();
     for (name, padding) in [("in-memory", 0), ("in-memory-large", 100_000)] {
@@ -111,7 +111,7 @@ async fn a_source_in_memory_is_answered_the_same_way_when_the_queue_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
+async fn a_body_is_verified_and_queued_byte_for_byte_whatever_it_contains() {
     let edge = Gateway::bare_edge().await;
     let keys = KeySetServer::start().await.expect("starts");
     let text = |characters: &str, bytes: usize| characters.repeat(bytes / characters.len()).into_bytes();
@@ -155,10 +155,10 @@ async fn a_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes() {
+async fn large_bodies_that_arrive_concurrently_are_each_verified_by_their_own_bytes() {
     let edge = Gateway::bare_edge().await;
     let mut provider = Provider::stripe();
-    // The first secret that is tried is not theirs, so that each body is hashed twice.
+    // The first secret does not match, so that each body is hashed twice.
     provider.secrets.insert(0, Provider::stripe().secrets.remove(0));
     let source = edge.edge.put_source("at-once", &provider).await;
     let client = http_client();
@@ -170,7 +170,7 @@ async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes()
     for (at, body) in bodies.iter().enumerate() {
         for is_changed in [false, true] {
             let mut request = provider.sign("", body, now_s());
-            // To what another one of them holds.
+            // Flips one bit. For most bodies, the byte then is that of another body.
             request.body[4_000] ^= u8::from(is_changed);
             let (client, url) = (client.clone(), source.url.clone());
             sent.spawn(async move {
@@ -180,7 +180,7 @@ async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes()
         }
     }
     while let Some(done) = sent.join_next().await {
-        done.expect("as it should be");
+        done.expect("the status is the expected one");
     }
     let queued = edge.wait_for_events(&source, bodies.len() + 1).await;
     for body in bodies {
@@ -190,14 +190,18 @@ async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_goes_over_several_lines_is_one_value_and_no_other_header() {
+async fn a_header_that_is_folded_over_several_lines_is_one_value_and_adds_no_other_header() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::stripe();
     let source = edge.edge.put_source("folded", &provider).await;
     let request = provider.sample("evt_folded");
-    assert_eq!(request.send(&http_client(), &source.url).await.expect("answers").status(), 200, "now it is in memory");
+    assert_eq!(
+        request.send(&http_client(), &source.url).await.expect("answers").status(),
+        200,
+        "from here on it is in memory"
+    );
 
-    // Deprecated (RFC 9112, section 5.2): a server replaces the ends of such lines, or refuses the request.
+    // Line folding is deprecated (RFC 9112, section 5.2): a server replaces the line breaks or refuses the request.
     let (address, path) = source.url.trim_start_matches("http://").split_once('/').expect("a path");
     let mut head = format!("POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     head.push_str(&format!("content-length: {}\r\n", request.body.len()));

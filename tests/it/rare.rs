@@ -1,4 +1,5 @@
-//! Filters that match few rows of a large history: lists and replays look through it in parts, and say how far they are.
+//! rare: filters that match few rows of a large history. Lists and replays search it in parts, and report how far they
+//! have come.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +10,14 @@ use serde_json::{Value, json};
 use shared::id::{DestinationId, EventId, SourceId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// The events of the history, over [`DAYS`]. More than one call looks through.
+/// The number of events of the history, spread over [`DAYS`]. It is more than one call searches.
 const EVENTS: usize = 600_000;
-/// Every so many is of the type `rare`.
+/// One event in this many is of the type `rare`.
 const RARE_EVERY: usize = 20_000;
 const RARE: usize = EVENTS / RARE_EVERY;
 const DAYS: i64 = 25;
 
-/// `$1` days of partitions, and a function for the id of the row `number` of `rows` that are spread over them.
+/// The partitions of the days, and a function for the id of the row `number` of `rows` that are spread over them.
 const PREPARE: &str = "
     set timezone = 'UTC';
     select create_day(day::date) from generate_series(current_date - 26, current_date, interval '1 day') day;
@@ -58,7 +59,7 @@ impl Past {
         let rare: Vec<sqlx::types::Uuid> = sqlx::query_scalar("select id from events where type = 'rare'")
             .fetch_all(&mut database)
             .await
-            .expect("asks");
+            .expect("reads");
         sqlx::raw_sql("insert into event_bodies select id, '{}' from events where type = 'rare'; analyze events;")
             .execute(&mut database)
             .await
@@ -68,8 +69,8 @@ impl Past {
         Self { line, database, rare }
     }
 
-    /// Adds settled deliveries that are dead, one in a thousand of them by a timeout, and pending ones that are due much later,
-    /// one in ten thousand of them held.
+    /// Adds dead deliveries, one in twenty thousand of them because of a timeout, and pending deliveries that are due
+    /// much later, one in ten thousand of them held.
     async fn add_deliveries(&mut self, settled: usize, pending: usize) {
         let destination: DestinationId = self.line.destination.id.parse().expect("an id");
         let source: SourceId = self.line.source.id.parse().expect("an id");
@@ -106,7 +107,7 @@ impl Past {
     }
 }
 
-/// All pages of a list, each of which says how far it came if it is not full and not the last.
+/// All pages of a list.
 async fn pages(api: &Api, path: &str) -> Vec<Value> {
     let (mut pages, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -125,8 +126,8 @@ fn ids(pages: &[Value]) -> Vec<String> {
     rows.map(|row| id(row).to_owned()).collect()
 }
 
-/// The times down to which the pages but the last have looked; each page goes on from there.
-fn looked_until(pages: &[Value]) -> Vec<&str> {
+/// The times down to which the pages except the last have searched. Each page must continue where the one before ended.
+fn scanned_until(pages: &[Value]) -> Vec<&str> {
     let (last, before) = pages.split_last().expect("a page");
     assert_eq!(last["scanned_until"], Value::Null, "{last}");
     let times: Vec<&str> = before.iter().map(|page| page["scanned_until"].as_str().expect("a time")).collect();
@@ -135,17 +136,17 @@ fn looked_until(pages: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_with_a_rare_filter_ends_in_parts_that_say_how_far_they_came_and_together_have_everything_once() {
+async fn the_pages_of_a_list_with_a_rare_filter_report_how_far_they_have_come_and_together_have_each_row_once() {
     let gateway = Gateway::relay_only().await;
     let mut past = Past::of(&gateway, "long").await;
     past.add_deliveries(450_000, 300_000).await;
     let api = &gateway.api;
 
     let events = pages(api, "/v1/events?source=long&type=rare&limit=200").await;
-    assert!(looked_until(&events).len() > 1, "one call has looked through {EVENTS} events");
+    assert!(scanned_until(&events).len() > 1, "one call has searched {EVENTS} events");
     let found = ids(&events);
     assert_eq!((found.len(), found.into_iter().collect::<BTreeSet<_>>()), (RARE, past.rare.clone()));
-    // Small pages are full now and then.
+    // Some of the small pages are full.
     let small = pages(api, "/v1/events?type=rare&limit=4").await;
     let found = ids(&small);
     assert!(found.is_sorted_by(|newer, older| newer > older), "newest first: {found:?}");
@@ -155,7 +156,7 @@ async fn a_list_with_a_rare_filter_ends_in_parts_that_say_how_far_they_came_and_
     let (last, before) = once.split_last().expect("a page");
     assert_eq!(last["data"].as_array().map(Vec::len), Some(1), "the oldest event of all");
     assert!(before.iter().all(|page| page["data"] == json!([])), "{before:?}");
-    assert!(!looked_until(&once).is_empty());
+    assert!(!scanned_until(&once).is_empty());
     assert_eq!(ids(&pages(api, "/v1/events?type=none").await), Vec::<String>::new());
 
     for (path, count) in [
@@ -166,11 +167,11 @@ async fn a_list_with_a_rare_filter_ends_in_parts_that_say_how_far_they_came_and_
         ("/v1/deliveries?destination=long&state=succeeded", 0),
     ] {
         let deliveries = pages(api, path).await;
-        assert!(!looked_until(&deliveries).is_empty(), "one call has looked through all for {path}");
+        assert!(!scanned_until(&deliveries).is_empty(), "one call has searched everything for {path}");
         let found = ids(&deliveries);
         assert_eq!((found.len(), found.into_iter().collect::<BTreeSet<_>>().len()), (count, count), "{path}");
     }
-    // What is not rare fills its pages at once.
+    // A filter that matches many rows fills its page at once.
     for path in
         ["/v1/deliveries?destination=long", "/v1/deliveries?destination=long&state=pending", "/v1/events?type=usual"]
     {
@@ -180,7 +181,7 @@ async fn a_list_with_a_rare_filter_ends_in_parts_that_say_how_far_they_came_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_counts_as_far_as_one_call_comes_and_goes_on_from_there() {
+async fn a_dry_run_counts_as_far_as_one_call_gets_and_the_next_call_continues_from_there() {
     let gateway = Gateway::relay_only().await;
     let _past = Past::of(&gateway, "long").await;
     let mut wanted = json!({ "filter": { "source": "long", "type": "rare" }, "dry_run": true });
@@ -197,13 +198,13 @@ async fn a_dry_run_counts_as_far_as_one_call_comes_and_goes_on_from_there() {
     gateway.api.post("/v1/replays", &wanted).await.expect_status(422);
 }
 
-/// Holds the events of a day in the middle of history, so that statements over all of history wait.
-async fn hold_a_day(database: &mut PgConnection) -> sqlx::Transaction<'_, sqlx::Postgres> {
+/// Locks the events of a day in the middle of history, so that statements over all of history wait.
+async fn lock_a_day(database: &mut PgConnection) -> sqlx::Transaction<'_, sqlx::Postgres> {
     let day: String = sqlx::query_scalar("select to_char(now() - $1 * interval '1 day', 'YYYYMMDD')")
         .bind((DAYS / 2) as f64)
         .fetch_one(&mut *database)
         .await
-        .expect("asks");
+        .expect("reads");
     let mut held = database.begin().await.expect("begins");
     let lock = AssertSqlSafe(format!("lock table events_{day} in access exclusive mode"));
     sqlx::raw_sql(lock).execute(&mut *held).await.expect("locks");
@@ -215,7 +216,7 @@ fn path_of(replay: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_over_a_history_that_cannot_be_counted_at_once_is_created_counted_later_and_takes_each_event_once() {
+async fn a_replay_whose_events_cannot_be_counted_at_once_is_created_counted_later_and_takes_each_event_once() {
     let mut gateway = Gateway::relay_only().await;
     let mut past = Past::of(&gateway, "long").await;
     let api = gateway.api.clone();
@@ -226,24 +227,24 @@ async fn a_replay_over_a_history_that_cannot_be_counted_at_once_is_created_count
         })
     };
 
-    let held = hold_a_day(&mut past.database).await;
+    let held = lock_a_day(&mut past.database).await;
     let slow = api.post("/v1/replays", &wanted(1, "hour")).await.expect_status(201);
     assert_eq!((&slow["state"], &slow["matched"]), (&json!("running"), &Value::Null), "{slow}");
-    gateway.relay.kill().await.expect("ends");
-    held.rollback().await.expect("ends");
+    gateway.relay.kill().await.expect("is killed");
+    held.rollback().await.expect("rolls back");
     gateway.relay.start_again().await.expect("starts again");
-    // It is counted although it stands still behind its first event.
+    // It is counted although its rate limit stops it after its first event.
     let counted =
         api.wait_until("the replay to be counted", &path_of(&slow), LONG, |replay| !replay["matched"].is_null()).await;
     assert_eq!((&counted["matched"], &counted["state"]), (&json!(RARE), &json!("running")), "{counted}");
     api.post(&format!("{}/cancel", path_of(&slow)), &json!({})).await.expect_status(200);
-    api.wait_until("what it has made to end", &path_of(&slow), LONG, |replay| replay["pending"] == 0).await;
+    api.wait_until("the deliveries of the replay to end", &path_of(&slow), LONG, |replay| replay["pending"] == 0).await;
     past.line.receiver.forget();
 
     let replay = api.post("/v1/replays", &wanted(10, "second")).await.expect_status(201);
     api.wait_until("the replay to begin", &path_of(&replay), LONG, |replay| replay["processed"].as_u64() >= Some(3))
         .await;
-    gateway.relay.kill().await.expect("ends");
+    gateway.relay.kill().await.expect("is killed");
     gateway.relay.start_again().await.expect("starts again");
     let ended = api
         .wait_until("the replay to end", &path_of(&replay), LONG, |replay| {
@@ -257,7 +258,7 @@ async fn a_replay_over_a_history_that_cannot_be_counted_at_once_is_created_count
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_has_passed() {
+async fn a_replay_over_a_slow_history_delays_no_other_and_continues_once_the_history_can_be_read() {
     let gateway = Gateway::relay_only().await;
     let mut past = Past::of(&gateway, "long").await;
     let quick = gateway.line("quick").await;
@@ -270,9 +271,9 @@ async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_
         sqlx::query_scalar("select to_char(now() - interval '30 minutes', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
             .fetch_one(&mut past.database)
             .await
-            .expect("asks");
+            .expect("reads");
 
-    let held = hold_a_day(&mut past.database).await;
+    let held = lock_a_day(&mut past.database).await;
     let slow = json!({ "filter": { "source": "long", "type": "rare" } });
     let slow = api.post("/v1/replays", &slow).await.expect_status(201);
     let other = json!({ "filter": { "source": "quick", "after": today } });
@@ -280,7 +281,7 @@ async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_
     api.wait_for_replay(&other, LONG).await;
     let waiting = api.get(&path_of(&slow)).await.expect_status(200);
     assert_eq!((&waiting["state"], &waiting["processed"]), (&json!("running"), &json!(0)), "{waiting}");
-    held.rollback().await.expect("ends");
+    held.rollback().await.expect("rolls back");
 
     let ended = api
         .wait_until("the slow replay to end", &path_of(&slow), LONG, |replay| {

@@ -1,20 +1,20 @@
-//! recipe: the commands of the README that deploy Tidegate fit together, and fit what the tests run on.
+//! recipe: the commands of the README that deploy Tidegate are in a working order, and match the queues of the tests.
 
 use std::collections::BTreeMap;
 
 use harness::place;
 use harness::queue::{Queue, Settings};
 
-/// The commands of the README's section, in order, one a line, without remarks.
+/// The commands of the README's section "Deploying", in order, without comments.
 pub(crate) fn readme() -> Vec<String> {
     let readme = std::fs::read_to_string(place::repository().join("README.md")).expect("reads");
-    let section = readme.split("\n## Deploying\n").nth(1).expect("the section is there");
+    let section = readme.split("\n## Deploying\n").nth(1).expect("the section exists");
     let section = section.split("\n## ").next().unwrap_or_default();
     let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.flat_map(commands).collect()
 }
 
-/// Joins what goes on in the next line, and leaves out remarks and repeated spaces.
+/// Splits a text into commands. Joins continued lines, and removes comments and repeated spaces.
 fn commands(text: &str) -> Vec<String> {
     let lines = text.replace("\\\n", " ");
     let commands = lines.lines().map(|line| {
@@ -25,7 +25,7 @@ fn commands(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_readme_deploys_each_thing_before_what_needs_it() {
+fn the_readme_creates_each_resource_before_the_command_that_needs_it() {
     let readme = readme();
     let at = |begin: &str| {
         let position = readme.iter().position(|command| command.starts_with(begin));

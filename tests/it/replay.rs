@@ -1,4 +1,4 @@
-//! replay: ten thousand events again, with progress, at a rate, cancelled.
+//! replay: progress, another destination, a rate limit, cancellation, and a route that changes.
 
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ async fn ten_thousand_events_are_replayed_with_progress() {
     })
     .await;
     assert!(seen.is_sorted(), "progress never runs backwards: {seen:?}");
-    assert_eq!((line.receiver.count(), line.receiver.ids().len()), (count, count), "each event once");
+    assert_eq!((line.receiver.count(), line.receiver.ids().len()), (count, count), "each event is delivered once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_can_go_to_another_destination_at_a_rate_and_be_cancelled() {
+async fn a_replay_can_have_another_destination_and_a_rate_limit_and_can_be_cancelled() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("some").await;
     for number in 0..200 {
@@ -62,7 +62,7 @@ async fn a_replay_can_go_to_another_destination_at_a_rate_and_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_changes_while_a_chunk_is_made_is_asked_again() {
+async fn a_route_that_changes_while_a_chunk_is_made_is_evaluated_again() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("changing").await;
     for number in 0..3 {
@@ -71,7 +71,7 @@ async fn a_route_that_changes_while_a_chunk_is_made_is_asked_again() {
     line.receiver.wait_for(3, Duration::from_secs(30)).await;
     drained(&gateway.queue, Duration::from_secs(30)).await;
 
-    // Whoever changes a route holds this lock until it is committed.
+    // A change of a route holds this lock until it is committed.
     let mut change = gateway.database.connect().await.expect("connects");
     for statement in ["begin", "select pg_advisory_xact_lock(hashtext('tidegate configuration'))"] {
         sqlx::query(statement).execute(&mut change).await.expect("begins");

@@ -1,4 +1,4 @@
-//! replay: what it takes is fixed when it is made.
+//! replay: the rows that a replay processes are fixed when it is created.
 
 use harness::api::{Source, id};
 use harness::gateway::{Gateway, RelayOnly};
@@ -9,29 +9,29 @@ use harness::wait::SOON;
 use serde_json::{Value, json};
 use shared::id::EventId;
 
-/// Puts an event into the queue that the edge received so many seconds ago by its clock.
+/// Puts an event into the queue that the edge received `seconds_ago` seconds ago by its clock.
 fn push(gateway: &RelayOnly, source: &Source, seconds_ago: i64) -> EventId {
     let received_ms = now_s().saturating_add_signed(-seconds_ago) * 1_000;
     gateway.push_received(source, received_ms, &[("content-type", "application/json")], b"{}")
 }
 
-/// Makes a replay that takes one row and then stands until [`go_on`].
-async fn replay_that_stands(gateway: &RelayOnly, filter: Value) -> Value {
+/// Creates a replay that processes one row and then waits until [`finish`] removes its rate limit.
+async fn replay_that_waits(gateway: &RelayOnly, filter: Value) -> Value {
     let wanted = json!({ "filter": filter, "rate_limit": { "limit": 1, "per": "hour" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
     let path = format!("/v1/replays/{}", id(&replay));
-    gateway.api.wait_until("the first row to be taken", &path, SOON, |replay| replay["processed"] == 1).await;
+    gateway.api.wait_until("the first row to be processed", &path, SOON, |replay| replay["processed"] == 1).await;
     replay
 }
 
-/// Lets the replay go on without a rate, and gives it when it is completed.
-async fn go_on(gateway: &RelayOnly, replay: &Value) -> Value {
+/// Removes the rate limit of the replay, and returns the replay once it is completed.
+async fn finish(gateway: &RelayOnly, replay: &Value) -> Value {
     gateway.database.run("update replays set rate_limit = null, rate_per = null, next_at = now()").await;
     gateway.api.wait_for_replay(replay, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_stored_after_the_call_is_no_part_of_a_replay_though_its_id_is_older() {
+async fn an_event_that_is_stored_after_the_call_is_not_part_of_a_replay_although_its_id_is_older() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     for seconds_ago in [40, 30, 10] {
@@ -39,11 +39,11 @@ async fn an_event_that_is_stored_after_the_call_is_no_part_of_a_replay_though_it
     }
     line.receiver.wait_for(3, SOON).await;
     gateway.drained(SOON).await;
-    let replay = replay_that_stands(&gateway, json!({ "source": "line" })).await;
-    // It was in the queue of an edge all the while.
+    let replay = replay_that_waits(&gateway, json!({ "source": "line" })).await;
+    // An event that was still in the queue when the replay was created.
     let late = push(&gateway, &line.source, 20);
     gateway.drained(SOON).await;
-    let ended = go_on(&gateway, &replay).await;
+    let ended = finish(&gateway, &replay).await;
     let counts = ["matched", "processed", "created"].map(|field| ended[field].as_i64());
     assert_eq!(counts, [Some(3); 3], "{ended}");
     let received = line.receiver.wait_for(7, SOON).await;
@@ -52,7 +52,7 @@ async fn an_event_that_is_stored_after_the_call_is_no_part_of_a_replay_though_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_stored_before_the_call_is_part_of_a_replay_though_its_edges_clock_is_ahead() {
+async fn an_event_that_is_stored_before_the_call_is_part_of_a_replay_although_its_edges_clock_is_ahead() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     push(&gateway, &line.source, 0);
@@ -64,13 +64,13 @@ async fn an_event_that_is_stored_before_the_call_is_part_of_a_replay_though_its_
     let plan = gateway.api.post("/v1/replays", &dry_run).await.expect_status(200);
     assert_eq!((&plan["matched"], &plan["complete"]), (&json!(2), &json!(true)), "{plan}");
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    let ended = go_on(&gateway, &replay).await;
+    let ended = finish(&gateway, &replay).await;
     assert_eq!((&ended["matched"], &ended["created"]), (&json!(2), &json!(2)), "{ended}");
     line.receiver.wait_for(4, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_dies_after_the_call_is_no_part_of_a_replay_of_dead_ones() {
+async fn a_delivery_that_becomes_dead_after_the_call_is_not_part_of_a_replay_of_dead_deliveries() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("other").await;
     let source = gateway.api.create_source("dying", &line.provider).await;
@@ -84,7 +84,7 @@ async fn a_delivery_that_dies_after_the_call_is_no_part_of_a_replay_of_dead_ones
     }
     // The deliveries of each event have ids next to each other.
     for number in 1..=3 {
-        // The edge's clock is ahead of the relay's, so the ids of the events are greater than those of their deliveries.
+        // The edge's clock is ahead of the relay's, so events have greater ids than their deliveries.
         push(&gateway, &source, -30);
         gateway.drained(SOON).await;
         quick.wait_for(number, SOON).await;
@@ -104,11 +104,11 @@ async fn a_delivery_that_dies_after_the_call_is_no_part_of_a_replay_of_dead_ones
     )
     .await;
     quick.always(Behaviour::Status(200));
-    let replay = replay_that_stands(&gateway, json!({ "source": "dying", "state": "dead" })).await;
+    let replay = replay_that_waits(&gateway, json!({ "source": "dying", "state": "dead" })).await;
     sqlx::query("update pending_deliveries set due_at = now()").execute(&mut database).await.expect("writes");
-    // The three of the slow destination die; the first one of the quick one is delivered by the replay.
+    // The three deliveries to the slow destination become dead. The replay has sent one to the quick destination.
     dead(6).await;
-    let ended = go_on(&gateway, &replay).await;
+    let ended = finish(&gateway, &replay).await;
     let counts = ["matched", "processed", "created"].map(|field| ended[field].as_i64());
     assert_eq!(counts, [Some(3); 3], "{ended}");
     quick.wait_for(6, SOON).await;

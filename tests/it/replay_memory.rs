@@ -1,4 +1,4 @@
-//! replay: how much memory the relay needs does not depend on what is replayed.
+//! replay: the memory that the relay needs does not depend on the events that are replayed.
 
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::memory::Limit;
@@ -12,10 +12,10 @@ const MIB: u64 = 1 << 20;
 /// Events of 5 MB each: 600 MB together.
 const EVENTS: usize = 120;
 
-/// How much more than at rest the relay may have at most while it replays them.
+/// The maximum memory that the relay may take in addition to its memory at rest while it replays them.
 const MORE: u64 = 150 * MIB;
 
-/// A JSON object of so many bytes and a few more.
+/// A JSON object of slightly more than `bytes` bytes.
 fn body(bytes: usize) -> Vec<u8> {
     format!("{{\"large\":\"{}\"}}", "x".repeat(bytes)).into_bytes()
 }
@@ -24,9 +24,9 @@ fn large_body() -> Vec<u8> {
     body(5_000_000)
 }
 
-/// Replays in a relay that has just started and asserts how much memory that takes; then again in one that the system
-/// kills if it takes more, if this machine can limit memory.
-async fn replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) -> Vec<Value> {
+/// Runs the first replay in a relay that has just started, and asserts how much memory that takes. If this machine can
+/// limit memory, it runs the second one in a relay that the system kills if it takes more.
+async fn assert_replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) -> Vec<Value> {
     let [first, second] = replays;
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts again");
@@ -48,7 +48,7 @@ async fn replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) 
     ended
 }
 
-/// Makes a replay and waits until it has made all its deliveries.
+/// Creates a replay and waits until it has created all its deliveries.
 async fn finished(gateway: &RelayOnly, replay: &Value) -> Value {
     let api = gateway.relay.api();
     let replay = api.post("/v1/replays", replay).await.expect_status(201);
@@ -56,10 +56,10 @@ async fn finished(gateway: &RelayOnly, replay: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_events_are_replayed_in_little_memory_by_routes_that_read_the_body() {
+async fn a_replay_of_large_events_by_routes_that_read_the_body_takes_little_memory() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
-    // What is delivered takes memory of its own.
+    // Attempts would take memory of their own, so the destinations are paused.
     let reading = gateway.api.create_destination("reading", &line.receiver.url(), json!({})).await;
     for destination in ["large", "reading"] {
         gateway.api.post(&format!("/v1/destinations/{destination}/pause"), &json!({})).await.expect_status(200);
@@ -67,20 +67,20 @@ async fn large_events_are_replayed_in_little_memory_by_routes_that_read_the_body
     gateway.api.create_route(&line.source.id, &reading.id, json!({ "filter": "has(body.large)" })).await;
     let headers = [("content-type", "application/json")];
     gateway.push_large(&line.source, &headers, large_body(), vec![Verification::Verified; EVENTS]);
-    // The largest that a filter reads.
+    // Almost the largest body that a filter reads.
     gateway.push_large(&line.source, &headers, body(1_000_000), vec![Verification::Verified; EVENTS]);
     drained(&gateway.queue, LONG).await;
 
     let replay = json!({ "filter": { "source": "large" } });
-    for ended in replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await {
-        // A body that is too large for the filter decides nothing: its delivery is made and held.
+    for ended in assert_replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await {
+        // A body that is too large for the filter leaves its delivery undecided: it is created and held.
         assert_eq!((&ended["processed"], &ended["created"]), (&json!(2 * EVENTS), &json!(4 * EVENTS)), "{ended}");
     }
     assert_eq!(line.receiver.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
+async fn a_recheck_of_large_events_in_quarantine_takes_little_memory() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
     let source = json!({
@@ -103,7 +103,7 @@ async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
     drained(&gateway.queue, LONG).await;
 
     let replay = json!({ "filter": { "source": "large", "verification": "failed", "verifies_now": true } });
-    let ended = replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await;
+    let ended = assert_replays_in_little_memory(&mut gateway, [replay.clone(), replay]).await;
     let all = EVENTS + EVENTS / 2;
     assert_eq!((&ended[0]["processed"], &ended[0]["created"]), (&json!(all), &json!(EVENTS)), "{}", ended[0]);
     if let Some(again) = ended.get(1) {

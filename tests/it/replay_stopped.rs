@@ -1,4 +1,4 @@
-//! replay: one that is begun again and again without moving is stopped, and nothing else counts as that.
+//! replay: a replay that makes no progress in repeated tries is stopped, and nothing else counts as such a try.
 
 use harness::api::id;
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
@@ -33,7 +33,7 @@ const REFUSES: &str = "
 const WAITING: &str = "select pid from pg_locks where locktype = 'advisory' and objid = 4711 and not granted
                        and database = (select oid from pg_database where datname = current_database())";
 
-/// Holds up the chunks of the source `poison`, each at the same point.
+/// Blocks the chunks of the source `poison`, each at the same point.
 struct Block {
     holder: PgConnection,
     watch: PgConnection,
@@ -42,12 +42,12 @@ struct Block {
 impl Block {
     async fn set(gateway: &RelayOnly) -> Self {
         let mut holder = gateway.database.connect().await.expect("connects");
-        sqlx::raw_sql(WAITS).execute(&mut holder).await.expect("is made");
+        sqlx::raw_sql(WAITS).execute(&mut holder).await.expect("creates the trigger");
         sqlx::query("select pg_advisory_lock(4711)").execute(&mut holder).await.expect("locks");
         Self { holder, watch: gateway.database.connect().await.expect("connects") }
     }
 
-    /// Waits until a chunk stands at the block, and gives the process of the database that waits for it.
+    /// Waits until a chunk has reached the block, and returns the PostgreSQL process that waits there.
     async fn reached(&mut self) -> i32 {
         until("a chunk to reach the block", SOON, async || {
             let waiting: Option<i32> =
@@ -57,14 +57,18 @@ impl Block {
         .await
     }
 
-    /// Ends the connection whose chunk waits, and waits until it is gone.
+    /// Terminates the connection whose chunk waits, and waits until it is gone.
     async fn cut(&mut self, process: i32) {
-        sqlx::query("select pg_terminate_backend($1)").bind(process).execute(&mut self.watch).await.expect("ends it");
+        sqlx::query("select pg_terminate_backend($1)")
+            .bind(process)
+            .execute(&mut self.watch)
+            .await
+            .expect("terminates it");
         let there = format!("select count(*) from pg_stat_activity where pid = {process}");
         wait_for_count(&mut self.watch, "the connection to be gone", &there, SOON, |there| there == 0).await;
     }
 
-    /// How many times the replay was begun at its place.
+    /// How many tries the replay has begun at its present cursor.
     async fn begun(&mut self) -> i16 {
         sqlx::query_scalar("select begun from replays order by id limit 1")
             .fetch_one(&mut self.watch)
@@ -77,7 +81,7 @@ impl Block {
     }
 }
 
-/// A line whose three events have been delivered, with their ids, oldest first.
+/// A line with three delivered events, and the ids of the events, oldest first.
 async fn line(gateway: &RelayOnly, name: &str) -> (Line, Vec<EventId>) {
     let line = gateway.line(name).await;
     let mut ids: Vec<EventId> =
@@ -88,7 +92,7 @@ async fn line(gateway: &RelayOnly, name: &str) -> (Line, Vec<EventId>) {
     (line, ids)
 }
 
-/// Makes a replay of all events of a source; gives its path.
+/// Creates a replay of all events of a source, and returns its path.
 async fn replay(gateway: &RelayOnly, source: &str) -> String {
     let replay = gateway.relay.api().post("/v1/replays", &json!({ "filter": { "source": source } })).await;
     format!("/v1/replays/{}", replay.expect_status(201)["id"].as_str().expect("an id"))
@@ -100,7 +104,7 @@ async fn ended(gateway: &RelayOnly, path: &str, state: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_at_which_the_relay_ends_each_time_is_stopped_with_its_reason_and_holds_up_no_other() {
+async fn a_replay_that_crashes_the_relay_each_time_fails_with_a_reason_and_delays_no_other_replay() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let (_poison, events) = line(&gateway, "poison").await;
@@ -110,10 +114,10 @@ async fn a_replay_at_which_the_relay_ends_each_time_is_stopped_with_its_reason_a
     for life in 1..=5 {
         let process = block.reached().await;
         assert_eq!(block.begun().await, life);
-        // It is made while the worker is held up, and worked off by the next life of the relay.
+        // Created while the worker is blocked, and processed by the relay after its restart.
         let other = replay(&gateway, "good").await;
         gateway.relay.kill().await.expect("is killed");
-        // The database would see that its client is gone only when the lock is free.
+        // PostgreSQL would notice only when the lock is free that the client is gone.
         block.cut(process).await;
         gateway.relay.start_again().await.expect("starts again");
         ended(&gateway, &other, "completed").await;
@@ -132,21 +136,21 @@ async fn a_replay_at_which_the_relay_ends_each_time_is_stopped_with_its_reason_a
     assert!(failed["finished_at"].is_string(), "{failed}");
     let other = replay(&gateway, "good").await;
     assert_eq!(ended(&gateway, &other, "completed").await["created"], 3);
-    assert!(gateway.relay.ended().is_none(), "the relay lives");
+    assert!(gateway.relay.ended().is_none(), "the relay still runs");
 
     block.lift().await;
     let again = replay(&gateway, "poison").await;
-    assert_eq!(ended(&gateway, &again, "completed").await["created"], 3, "a new replay begins from nothing");
+    assert_eq!(ended(&gateway, &again, "completed").await["created"], 3, "a new replay starts with no tries");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_the_database_refuses_each_time_is_stopped_with_the_error() {
+async fn a_replay_that_the_database_refuses_each_time_fails_with_the_error() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     line(&gateway, "poison").await;
     line(&gateway, "good").await;
     let mut database = gateway.database.connect().await.expect("connects");
-    sqlx::raw_sql(REFUSES).execute(&mut database).await.expect("is made");
+    sqlx::raw_sql(REFUSES).execute(&mut database).await.expect("creates the trigger");
     let path = replay(&gateway, "poison").await;
     let other = replay(&gateway, "good").await;
     assert_eq!(ended(&gateway, &other, "completed").await["created"], 3);
@@ -156,7 +160,7 @@ async fn a_replay_that_the_database_refuses_each_time_is_stopped_with_the_error(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_during_a_chunk_does_not_count() {
+async fn a_shutdown_during_a_chunk_does_not_count_as_a_try() {
     let mut gateway = Gateway::relay_only().await;
     line(&gateway, "poison").await;
     let mut block = Block::set(&gateway).await;
@@ -174,7 +178,7 @@ async fn a_shutdown_during_a_chunk_does_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_during_a_chunk_does_not_count() {
+async fn a_connection_that_is_cut_during_a_chunk_does_not_count_as_a_try() {
     let gateway = Gateway::relay_only().await;
     line(&gateway, "poison").await;
     let mut block = Block::set(&gateway).await;
@@ -190,14 +194,14 @@ async fn a_connection_that_is_cut_during_a_chunk_does_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_that_takes_longer_than_its_lease_is_begun_by_one_of_two_relays_only() {
+async fn a_chunk_that_takes_longer_than_its_lease_is_begun_by_only_one_of_two_relays() {
     let gateway = Gateway::relay_only().await;
     line(&gateway, "poison").await;
     let _second = gateway.another_relay().await;
     let mut block = Block::set(&gateway).await;
     let path = replay(&gateway, "poison").await;
     let process = block.reached().await;
-    // Renewed at least three times: then it would have ended without.
+    // After at least three renewals, without which the lease would have expired.
     until("the lease to be renewed", SOON, async || {
         let ended: bool =
             sqlx::query_scalar("select now() > created_at + interval '10 s' and begun_until > now() from replays")
@@ -213,7 +217,7 @@ async fn a_chunk_that_takes_longer_than_its_lease_is_begun_by_one_of_two_relays_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_relays_at_a_replay_that_moves_do_not_drive_its_count_up() {
+async fn two_relays_that_process_one_replay_do_not_raise_its_count_of_tries() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("many").await;
     for number in 0..60 {
@@ -227,7 +231,7 @@ async fn two_relays_at_a_replay_that_moves_do_not_drive_its_count_up() {
                    create function record() returns trigger language plpgsql as $$
                    begin insert into seen values (new.begun); return new; end $$;
                    create trigger record after update on replays for each row execute function record();";
-    sqlx::raw_sql(records).execute(&mut database).await.expect("is made");
+    sqlx::raw_sql(records).execute(&mut database).await.expect("creates the trigger");
     let wanted = json!({ "filter": { "source": "many" }, "rate_limit": { "limit": 40, "per": "second" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
     let path = format!("/v1/replays/{}", id(&replay));
@@ -243,18 +247,18 @@ async fn two_relays_at_a_replay_that_moves_do_not_drive_its_count_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_begun_at_an_earlier_place_does_not_count() {
+async fn tries_at_an_earlier_cursor_do_not_count() {
     let gateway = Gateway::relay_only().await;
     let (_line, events) = line(&gateway, "poison").await;
     let mut block = Block::set(&gateway).await;
     let path = replay(&gateway, "poison").await;
     block.reached().await;
-    // As a relay of an earlier version moves it during an update.
+    // A relay of an earlier version moves the cursor like this during an upgrade.
     sqlx::query("update replays set cursor_id = $1, processed = 1, begun = 5")
         .bind(events[0].uuid())
         .execute(&mut block.watch)
         .await
-        .expect("moves it");
+        .expect("moves the cursor");
     block.lift().await;
     let completed = ended(&gateway, &path, "completed").await;
     assert_eq!((&completed["processed"], &completed["created"]), (&json!(3), &json!(2)), "{completed}");

@@ -1,4 +1,4 @@
-//! request: the Worker as it is deployed, and what somebody sees who opens it in a browser.
+//! request: the Worker as it is deployed, and the page that it shows in a browser.
 
 use std::process::Command;
 
@@ -9,15 +9,15 @@ use harness::provider::Provider;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_can_be_deployed_and_is_small() {
     let folder = harness::place::temporary("package").expect("can be made");
-    let said = harness::edge::package(&folder).await.expect("wrangler takes it");
+    let said = harness::edge::package(&folder).await.expect("wrangler packages it");
     for binding in ["env.QUEUE", "env.SOURCES", "env.BODIES"] {
         assert!(said.contains(binding), "no {binding} in: {said}");
     }
     let mut compressed = 0;
-    for entry in std::fs::read_dir(folder.join("out")).expect("is there") {
+    for entry in std::fs::read_dir(folder.join("out")).expect("reads") {
         let path = entry.expect("can be read").path();
         if path.extension().is_some_and(|kind| kind == "js" || kind == "wasm") {
-            let gzip = Command::new("gzip").arg("-c").arg(&path).output().expect("gzip is there");
+            let gzip = Command::new("gzip").arg("-c").arg(&path).output().expect("gzip is installed");
             compressed += gzip.stdout.len();
         }
     }
@@ -26,7 +26,7 @@ async fn the_worker_can_be_deployed_and_is_small() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_sees_an_explanation_and_a_monitor_sees_health() {
+async fn a_browser_gets_an_explanation_and_a_monitor_gets_the_health() {
     let edge = Gateway::shared_edge().await;
     let source = edge.edge.put_source("browser", &Provider::github()).await;
     for url in [edge.edge.url(), &source.url] {
@@ -38,5 +38,5 @@ async fn a_browser_sees_an_explanation_and_a_monitor_sees_health() {
     }
     let health = edge.edge.health().await.expect("answers");
     assert_eq!(health["ok"], true);
-    assert!(edge.events(&source).is_empty(), "a visit is no event");
+    assert!(edge.events(&source).is_empty(), "a visit is not an event");
 }

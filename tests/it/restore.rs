@@ -1,5 +1,5 @@
-//! store: a database whose state goes back, as after a failover to a standby that lagged or a restore, and partitions that
-//! are not there.
+//! store: a database whose state goes back, as after a restore or a failover to a standby that lagged, and missing
+//! partitions.
 
 use harness::gateway::{Gateway, drained};
 use harness::postgres::transactions;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_whose_revision_goes_back_is_read_again_and_storing_goes_on() {
+async fn a_configuration_whose_revision_goes_back_is_read_again_and_events_are_still_stored() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("back").await;
     gateway.push(&line.source, b"{}");
@@ -28,7 +28,7 @@ async fn a_configuration_whose_revision_goes_back_is_read_again_and_storing_goes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restore_events_are_routed_by_what_is_in_the_database_even_when_the_revision_is_the_same_again() {
+async fn after_a_restore_events_are_routed_by_the_routes_in_the_database_even_if_the_revision_is_the_same_again() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("restored").await;
@@ -66,7 +66,7 @@ async fn after_a_restore_events_are_routed_by_what_is_in_the_database_even_when_
     lost.wait_for(1, SOON).await;
     gateway.database.restore(saved).await.expect("restores");
 
-    // As many changes as were lost, so that the revision is the one that the relay held, with another content.
+    // As many changes as were lost. So the revision is the one that the relay has in memory, with different contents.
     put("other", lost.url()).await;
     route_to(put("kept", kept.url()).await).await;
     let event = gateway.push(&line.source, b"{\"after\":true}");
@@ -79,7 +79,7 @@ async fn after_a_restore_events_are_routed_by_what_is_in_the_database_even_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled() {
+async fn a_missing_partition_is_created_and_deliveries_are_settled() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("partition").await;
     gateway.push(&line.source, b"{}");
@@ -108,6 +108,6 @@ async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled()
     let path = format!("/v1/events/{event}");
     let is_settled = |event: &Value| event["deliveries"][0]["state"] == "succeeded";
     gateway.api.wait_until("the delivery to be settled", &path, SOON, is_settled).await;
-    assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "nothing was taken for bad data");
+    assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "no message was kept as unreadable");
     database.close().await.expect("closes");
 }

@@ -1,4 +1,4 @@
-//! retry: when a failed delivery is tried again, and when it is given up.
+//! retry: when a failed delivery is sent again, and when it is dead.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::deliver::attempts_of_the_only_delivery;
 async fn a_destination_that_fails_twice_is_retried_on_its_schedule_with_the_same_id() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
-    // The second attempt uses the connection of the first one. It is reset, so the request is sent again on a new connection
-    // at once, which is reset too.
+    // The second attempt uses the connection of the first one. It is reset, so the request is sent again on a new
+    // connection at once, which is reset too.
     receiver.next([Behaviour::Status(500), Behaviour::Reset, Behaviour::Reset]);
     let line = gateway.line("other").await;
     let destination = gateway
@@ -94,7 +94,7 @@ async fn a_delivery_is_dead_after_the_last_attempt_and_can_be_retried_and_replay
     let has_succeeded = |replay: &Value| replay["state"] == "completed" && replay["succeeded"] == 1;
     gateway.api.wait_until("the replay to have succeeded", &path, SOON, has_succeeded).await;
     let again = gateway.api.post("/v1/replays", &json!({ "filter": { "state": "dead" }, "dry_run": true })).await;
-    assert_eq!(again.body["matched"], 0, "what has succeeded since is not replayed again");
+    assert_eq!(again.body["matched"], 0, "an event that has been delivered since is not replayed again");
 
     let id = id(&dead);
     gateway.api.post(&format!("/v1/deliveries/{id}/retry"), &json!({})).await.expect_status(200);

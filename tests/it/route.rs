@@ -1,4 +1,4 @@
-//! route: filters, transforms, and the answer of every route.
+//! route: filters, transforms, and the outcome of every route.
 
 use harness::gateway::{Gateway, drained};
 use harness::receiver::Receiver;
@@ -6,7 +6,7 @@ use harness::wait::SOON;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_decides_which_events_go_and_every_route_says_why_it_did_not_match() {
+async fn a_filter_decides_which_events_are_delivered_and_every_route_shows_why_it_did_not_match() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("all").await;
     let big = Receiver::start().await.expect("starts");
@@ -36,7 +36,7 @@ async fn a_filter_decides_which_events_go_and_every_route_says_why_it_did_not_ma
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transform_makes_the_body_and_a_broken_one_holds_the_delivery_until_its_route_is_changed() {
+async fn a_transform_makes_the_body_and_one_that_fails_holds_the_delivery_until_its_route_is_changed() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("other").await;
     let source = gateway.api.create_source("shaped", &line.provider).await;
@@ -52,7 +52,7 @@ async fn a_transform_makes_the_body_and_a_broken_one_holds_the_delivery_until_it
 
     gateway.push(&source, br#"{"nobody":1}"#);
     let held = gateway.api.wait_for_row("/v1/deliveries?state=held", SOON).await;
-    assert!(held.to_string().contains("customer"), "says what is wrong: {held}");
+    assert!(held.to_string().contains("customer"), "the reason names the missing field: {held}");
     let fixed = json!({ "transform": "{'customer': has(body.customer) ? body.customer.name : 'unknown'}" });
     let path = format!("/v1/routes/{route}");
     let call = gateway.api.try_call(reqwest::Method::PATCH, &path, Some(&fixed)).await.expect("answers");
@@ -62,7 +62,7 @@ async fn a_transform_makes_the_body_and_a_broken_one_holds_the_delivery_until_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expression_that_does_not_compile_is_refused_with_its_place() {
+async fn an_expression_that_does_not_compile_is_refused_and_its_field_is_named() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let receiver = Receiver::start().await.expect("starts");

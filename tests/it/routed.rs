@@ -1,4 +1,4 @@
-//! route: what a delivery was routed by holds until it is sent, and nothing is sent that no filter has approved.
+//! route: a delivery keeps the route that made it until it is sent, and nothing is sent that no filter has approved.
 
 use harness::api::{Destination, Source, id};
 use harness::gateway::{Gateway, RelayOnly, drained};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use shared::id::{EventId, RouteId};
 use sqlx::AssertSqlSafe;
 
-/// What a provider sends and a destination must not see.
+/// A card number that the provider sends and the destination must not receive.
 const CARD: &str = "4242424242424242";
 
-/// Leaves the card out. `event.source` is the name of the source.
+/// Removes the card. `event.source` is the name of the source.
 const STRIPS: &str = "{'amount': body.amount, 'of': event.source}";
 
 /// A source, a destination and the id of the route between them.
@@ -64,7 +64,7 @@ impl Routed {
         gateway.api.delete(&format!("/v1/routes/{}", self.route)).await.expect_status(204);
     }
 
-    /// The deliveries to the destination in a state, oldest first, once there are so many.
+    /// The deliveries to the destination in a state, oldest first, once there are `count` of them.
     async fn deliveries(&self, gateway: &RelayOnly, state: &str, count: usize) -> Vec<Value> {
         let path = format!("/v1/deliveries?destination={}&state={state}", self.destination.id);
         let mut found = gateway.api.wait_for_rows(&path, count, SOON).await;
@@ -72,7 +72,7 @@ impl Routed {
         found
     }
 
-    /// What the destination got once there is so much, in the order of the amounts.
+    /// The bodies that the destination got, once there are `count` of them, ordered by their amounts.
     async fn bodies(&self, count: usize) -> Vec<Value> {
         bodies(&self.receiver, count).await
     }
@@ -94,25 +94,25 @@ async fn retry(gateway: &RelayOnly, delivery: &Value) -> Value {
     post(gateway, &format!("/v1/deliveries/{}/retry", id(delivery)), json!({})).await
 }
 
-/// Makes a replay and waits until it has made all its deliveries.
+/// Creates a replay and waits until it has created all its deliveries.
 async fn replayed(gateway: &RelayOnly, wanted: Value) -> Value {
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
     gateway.api.wait_for_replay(&replay, SOON).await
 }
 
-/// Changes the configuration as another version of the relay may have saved it.
+/// Changes the configuration to a state that another version of the relay may have saved.
 async fn change_configuration(gateway: &RelayOnly, statement: &str) {
     assert_eq!(gateway.database.run(statement).await, 1, "{statement}");
     gateway.database.run("update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pending_of_a_deleted_route_is_sent_with_its_transform_also_by_another_relay() {
+async fn pending_deliveries_of_a_deleted_route_are_sent_with_its_transform_even_after_a_restart() {
     let mut gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1, 2]).await;
     routed.delete_route(&gateway).await;
-    gateway.relay.kill().await.expect("ends");
+    gateway.relay.kill().await.expect("is killed");
     gateway.relay.start_again().await.expect("starts again");
     routed.resume(&gateway).await;
     let stripped = [json!({ "amount": 1, "of": "shop" }), json!({ "amount": 2, "of": "shop" })];
@@ -120,7 +120,7 @@ async fn what_is_pending_of_a_deleted_route_is_sent_with_its_transform_also_by_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pending_of_a_deleted_source_is_sent_with_the_transforms_of_its_routes() {
+async fn pending_deliveries_of_a_deleted_source_are_sent_with_the_transforms_of_its_routes() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1]).await;
@@ -135,7 +135,7 @@ async fn what_is_pending_of_a_deleted_source_is_sent_with_the_transforms_of_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pending_keeps_its_transform_when_the_route_loses_it() {
+async fn a_pending_delivery_keeps_its_transform_when_the_route_loses_it() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1]).await;
@@ -150,7 +150,7 @@ async fn what_is_pending_keeps_its_transform_when_the_route_loses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pending_keeps_its_transform_and_what_is_retried_by_hand_gets_the_new_one() {
+async fn a_pending_delivery_keeps_its_transform_and_a_manual_retry_uses_the_new_one() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": "{'amount': body.amount, 'by': 'old'}" })).await;
     routed.store(&gateway, &[1, 2]).await;
@@ -160,7 +160,7 @@ async fn what_is_pending_keeps_its_transform_and_what_is_retried_by_hand_gets_th
     routed.resume(&gateway).await;
     assert_eq!(routed.bodies(2).await, [json!({ "amount": 1, "by": "old" }), json!({ "amount": 2, "by": "new" })]);
 
-    // What is changed afterwards does not reach what was retried before it.
+    // A later change does not affect a delivery that was retried before it.
     routed.store(&gateway, &[3]).await;
     retry(&gateway, &routed.deliveries(&gateway, "held", 1).await[0]).await;
     routed.change(&gateway, json!({ "transform": null })).await;
@@ -170,7 +170,7 @@ async fn what_is_pending_keeps_its_transform_and_what_is_retried_by_hand_gets_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_retried_or_replayed_after_its_route_was_deleted_has_its_last_transform() {
+async fn retries_and_replays_after_the_route_was_deleted_use_its_last_transform() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": "'first'" })).await;
     routed.change(&gateway, json!({ "transform": STRIPS })).await;
@@ -193,7 +193,7 @@ async fn what_is_retried_or_replayed_after_its_route_was_deleted_has_its_last_tr
     gateway.api.create_destination("other", &other.url(), json!({})).await;
     replayed(&gateway, json!({ "filter": of, "destination": "other" })).await;
     assert_eq!(bodies(&other, 1).await, std::slice::from_ref(&stripped));
-    // The route goes with its destination, too.
+    // The same applies if the destination of the route is deleted, too.
     gateway.api.delete("/v1/destinations/shop").await.expect_status(204);
     let of = json!({ "source": "shop", "state": "succeeded", "before": "2100-01-01T00:00:00Z" });
     other.forget();
@@ -204,11 +204,11 @@ async fn what_is_retried_or_replayed_after_its_route_was_deleted_has_its_last_tr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_whose_transform_is_not_known_is_held_and_not_sent_raw() {
+async fn a_delivery_whose_transform_is_unknown_is_held_and_not_sent_untransformed() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1]).await;
-    // As an earlier version of the relay deleted a route.
+    // An earlier version of the relay deleted routes like this.
     assert_eq!(gateway.database.run("delete from routes").await, 1);
     gateway.database.run("update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
     routed.resume(&gateway).await;
@@ -221,7 +221,7 @@ async fn a_delivery_whose_transform_is_not_known_is_held_and_not_sent_raw() {
     let reason = held[0]["held_reason"].as_str().expect("a reason");
     assert!(held[0]["held_by"] == "route" && reason.contains("transform"), "{held:?}");
 
-    // It cannot be released. Replayed, its event goes by the routes of now.
+    // A release only holds it again. A replay routes its event by the present routes.
     assert_eq!(post(&gateway, "/v1/deliveries/release", json!({ "held_by": "route" })).await["released"], 1);
     until("the delivery to be held again", SOON, by_route).await;
     let id = held[0]["id"].as_str().expect("an id");
@@ -233,7 +233,7 @@ async fn a_delivery_whose_transform_is_not_known_is_held_and_not_sent_raw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transform_that_fails_is_repaired_by_a_change_for_what_is_held_and_for_what_is_pending() {
+async fn fixing_a_failing_transform_applies_to_held_and_to_pending_deliveries() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": "body.missing" })).await;
     gateway.push(&routed.source, json!({ "amount": 1 }).to_string().as_bytes());
@@ -247,7 +247,7 @@ async fn a_transform_that_fails_is_repaired_by_a_change_for_what_is_held_and_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_asks_for_it() {
+async fn a_delivery_held_by_its_transform_is_not_sent_without_a_transform_unless_it_is_retried_manually() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": "body.missing" })).await;
     gateway.push(&routed.source, json!({ "amount": 1, "card": CARD }).to_string().as_bytes());
@@ -256,7 +256,7 @@ async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_a
     let mut connection = gateway.database.connect().await.expect("connects");
     let held_since = "select count(*) from pending_deliveries join routes on routes.id = route_id
                         where held_by = 'transform' and held_at > routes.updated_at";
-    let what = "what is held to be tried again after the change";
+    let what = "the held delivery to be tried again after the change";
     wait_for_count(&mut connection, what, held_since, SOON, |held| {
         assert_eq!(routed.receiver.count(), 0, "the destination got the raw body");
         held == 1
@@ -264,11 +264,11 @@ async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_a
     .await;
     assert_eq!(routed.deliveries(&gateway, "held", 1).await[0]["held_by"], "transform");
     retry(&gateway, &held[0]).await;
-    assert_eq!(routed.bodies(1).await, [json!({ "amount": 1, "card": CARD })], "as the route is now");
+    assert_eq!(routed.bodies(1).await, [json!({ "amount": 1, "card": CARD })], "the present route has no transform");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_of_a_deleted_route_keep_what_a_failing_one_means_for_the_later_ones_of_its_key() {
+async fn deliveries_of_a_deleted_route_keep_its_poison_setting() {
     let gateway = Gateway::relay_only().await;
     for (poison, arrive) in [("skip", 2), ("block", 1)] {
         let settings = json!({ "retry": { "schedule_s": [0, 3600] } });
@@ -282,18 +282,18 @@ async fn deliveries_of_a_deleted_route_keep_what_a_failing_one_means_for_the_lat
         assert!(sent.iter().all(|body| body["of"] == poison), "{sent:?}");
         routed.deliveries(&gateway, "succeeded", arrive - 1).await;
         let path = format!("/v1/deliveries?destination={}&state=pending", routed.destination.id);
-        until("one attempt of the first one of its key", SOON, async || {
+        until("the first delivery of its key to have one attempt", SOON, async || {
             let pending = gateway.api.all(&path).await;
             let first = pending.last().filter(|first| first["attempts"] == 1);
             if first.is_some() && pending.len() == 3 - arrive { Ok(()) } else { Err(format!("{pending:?}")) }
         })
         .await;
-        assert_eq!(routed.receiver.count(), arrive, "later ones go on, or wait");
+        assert_eq!(routed.receiver.count(), arrive, "later deliveries are sent with skip, and wait with block");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_holds_what_no_filter_can_approve_and_counts_it() {
+async fn a_replay_holds_and_counts_deliveries_whose_filter_cannot_be_evaluated() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let routed = Routed::new(&gateway, "shop", json!({})).await;
@@ -309,21 +309,21 @@ async fn a_replay_holds_what_no_filter_can_approve_and_counts_it() {
     let held = routed.deliveries(&gateway, "held", 5).await;
     assert!(held.iter().all(|held| held["held_by"] == "filter"), "{held:?}");
 
-    // A retry by hand does not send it either.
+    // A manual retry does not send it either.
     let answer = retry(&gateway, &held[0]).await;
     assert_eq!((&answer["state"], &answer["held_by"]), (&json!("held"), &json!("filter")), "{answer}");
     routed.change(&gateway, json!({ "filter": "body.amount == 4" })).await;
     routed.deliveries(&gateway, "cancelled", 4).await;
     routed.deliveries(&gateway, "succeeded", 6).await;
-    assert_eq!(routed.receiver.count(), 6, "only what the filter approves was sent again");
+    assert_eq!(routed.receiver.count(), 6, "only the event that the filter approves is sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed() {
+async fn an_undecided_delivery_is_decided_before_it_is_retried_or_replayed() {
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "filter": "body.amount > 1 || body.amount < 0" })).await;
     routed.store(&gateway, &[2, 3]).await;
-    // As the relay leaves them behind if it cannot look, and one of them is not wanted.
+    // The state that a relay leaves if it cannot evaluate the filter. The filter is false for one of the events.
     let undecided = "update pending_deliveries set due_at = 'infinity', held_reason = 'the body is too large',
                             held_by = 'filter', held_at = now(), undecided = true";
     assert_eq!(gateway.database.run(undecided).await, 2);
@@ -350,7 +350,7 @@ async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed
     assert_eq!(routed.bodies(1).await, [json!({ "amount": 2, "card": CARD })]);
     assert_eq!(routed.receiver.count(), 1);
 
-    // With another filter it is.
+    // Another filter approves it.
     routed.change(&gateway, json!({ "filter": "body.amount == 1" })).await;
     let approved = retry(&gateway, &held[1]).await;
     assert!(["pending", "succeeded"].contains(&approved["state"].as_str().expect("a state")), "{approved}");
@@ -358,7 +358,7 @@ async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_was_routed_by_a_newer_route_than_the_relay_has_read_is_sent_by_that_one() {
+async fn a_delivery_of_a_newer_route_version_than_the_relay_has_read_is_sent_by_the_newer_version() {
     let gateway = Gateway::relay_only().await;
     let newer = "{'amount': body.amount, 'by': 'newer'}";
     for (name, transform) in [("works", newer), ("fails", "body.missing")] {
@@ -371,7 +371,7 @@ async fn a_delivery_that_was_routed_by_a_newer_route_than_the_relay_has_read_is_
             if pending.iter().any(|pending| pending["attempts"] == 1) { Ok(()) } else { Err(format!("{pending:?}")) }
         })
         .await;
-        // As another relay has changed the route, routed by it and committed, before this one reads the configuration.
+        // Another relay changes the route, routes by it and commits before this one reads the configuration.
         let id = routed.route.parse::<RouteId>().expect("an id").uuid();
         let mut database = gateway.database.connect().await.expect("connects");
         for statement in [
@@ -387,13 +387,13 @@ async fn a_delivery_that_was_routed_by_a_newer_route_than_the_relay_has_read_is_
         } else {
             let held = routed.deliveries(&gateway, "held", 1).await;
             assert_eq!(held[0]["held_by"], "transform", "{held:?}");
-            assert_eq!(routed.receiver.count(), 1, "it is not sent by the older route");
+            assert_eq!(routed.receiver.count(), 1, "it is not sent by the older version");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_filter_had_approved_when_its_route_was_deleted_is_sent_only_if_a_new_route_approves_it() {
+async fn an_undecided_delivery_of_a_deleted_route_is_sent_only_if_a_new_route_approves_its_event() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let routed = Routed::new(&gateway, "shop", json!({})).await;
@@ -418,7 +418,7 @@ async fn what_no_filter_had_approved_when_its_route_was_deleted_is_sent_only_if_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transforms_that_nothing_can_need_any_more_are_forgotten() {
+async fn transforms_that_no_delivery_can_need_any_more_are_deleted() {
     let mut gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     for number in 0..3 {
@@ -430,11 +430,11 @@ async fn transforms_that_nothing_can_need_any_more_are_forgotten() {
         let versions = "select version from route_versions order by version";
         sqlx::query_scalar(versions).fetch_all(&mut database).await.expect("reads")
     };
-    assert_eq!(kept().await, [1, 2, 3], "each change of the transform is one version, and no other change is");
+    assert_eq!(kept().await, [1, 2, 3], "each change of the transform makes one version, and no other change does");
     gateway.database.run("update route_versions set kept_at = now() - interval '94 days' where version < 3").await;
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts again");
-    until("the old versions to be forgotten", SOON, async || match kept().await {
+    until("the old versions to be deleted", SOON, async || match kept().await {
         left if left == [3] => Ok(()),
         left => Err(format!("{left:?}")),
     })

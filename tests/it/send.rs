@@ -1,4 +1,4 @@
-//! `tidegate send`: samples as providers sign them, through the real edge and relay.
+//! send: `tidegate send` sends samples that are signed like those of providers, through the real edge and relay.
 
 use std::process::Output;
 
@@ -10,21 +10,22 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_secret_is_told() {
+async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_secret_is_reported() {
     let gateway = Gateway::start().await;
     let stripe = gateway.line(Provider::stripe()).await;
     let github = Provider::github();
     let source = gateway.api.create_source("github", &github).await;
     gateway.api.create_route(&source.id, &stripe.destination.id, json!({})).await;
 
-    // Stripe as on the machine of the relay, which opens the secret; GitHub as on another one, which is told it.
+    // For Stripe, the command runs as on the machine of the relay and opens the secret itself. For GitHub, it runs as
+    // on another machine, and the secret is given to it.
     let settings = gateway.relay.settings();
     let vault = ["DATABASE_URL", "TIDEGATE_MASTER_KEY"].map(|name| (name, settings.value(name)));
     let sent = send(&gateway, &["--source", "line", "--provider", "stripe"], &vault).await;
     is_delivered(&gateway, &stripe, 1, &sent, "payment_intent.succeeded").await;
-    let told = [("TIDEGATE_SOURCE_SECRET", github.secrets[0].as_str())];
+    let secret = [("TIDEGATE_SOURCE_SECRET", github.secrets[0].as_str())];
     let arguments = ["--source", &source.id, "--type", "pull_request.opened", "--id", "my-delivery"];
-    let sent = send(&gateway, &arguments, &told).await;
+    let sent = send(&gateway, &arguments, &secret).await;
     let event = is_delivered(&gateway, &stripe, 2, &sent, "pull_request.opened").await;
     assert_eq!(event["key"], "my-delivery");
 
@@ -33,20 +34,20 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
     assert!(text(&refused.stderr).contains("check that the secret is the source's"), "{refused:?}");
     gateway.api.wait_for_row(&format!("/v1/rejections?source={}", source.id), SOON).await;
 
-    let command = send(&gateway, &["--source", "github", "--dry-run"], &told).await;
+    let command = send(&gateway, &["--source", "github", "--dry-run"], &secret).await;
     assert!(command.status.success() && text(&command.stdout).starts_with("curl -i -X POST"), "{command:?}");
     assert!(text(&command.stdout).contains("x-hub-signature-256: sha256="), "{command:?}");
-    assert_eq!(stripe.receiver.count(), 2, "neither of them was sent");
+    assert_eq!(stripe.receiver.count(), 2, "neither the refused request nor the dry run was delivered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_signed_is_told_with_what_to_do() {
+async fn an_event_that_cannot_be_sent_is_reported_with_a_remedy() {
     let gateway = Gateway::relay_only().await;
     let fal = json!({ "name": "fal", "provider": "fal", "config": { "user_id": "u" } });
     gateway.api.post("/v1/sources", &fal).await.expect_status(201);
     gateway.api.create_source("stripe", &Provider::stripe()).await;
     let (url, token) = (gateway.relay.url(), gateway.relay.token());
-    for (arguments, code, told) in [
+    for (arguments, code, expected) in [
         (&["--source", "fal"][..], 1, "fal.ai signs with a private key that only fal.ai has"),
         (&["--source", "stripe"], 1, "set TIDEGATE_SOURCE_SECRET"),
         (&["--source", "nobody"], 1, "no source \"nobody\""),
@@ -60,7 +61,7 @@ async fn what_cannot_be_signed_is_told_with_what_to_do() {
     ] {
         let output = run(url, token, arguments, &[]).await;
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
-        assert!(text(&output.stderr).contains(told), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains(expected), "{arguments:?}: {output:?}");
     }
 }
 
@@ -68,8 +69,8 @@ async fn what_cannot_be_signed_is_told_with_what_to_do() {
 async fn is_delivered(gateway: &Gateway, line: &Line, count: usize, sent: &Output, event_type: &str) -> Value {
     assert!(sent.status.success(), "{sent:?}");
     let shown = text(&sent.stdout);
-    let id = shown.lines().find_map(|line| line.rsplit_once("/v1/events/")).expect("it says where to look").1;
-    // The command has waited for it, so that nothing that is asked for next is empty.
+    let id = shown.lines().find_map(|line| line.rsplit_once("/v1/events/")).expect("it prints the URL of the event").1;
+    // The command has waited until the event is stored, so the next call already returns it.
     let events = gateway.api.get("/v1/events").await.expect_status(200);
     assert_eq!(events["data"][0]["id"], id, "{events}");
     let received = line.receiver.wait_for(count, SOON).await.remove(count - 1);

@@ -1,4 +1,4 @@
-//! sent: the request that a destination gets, and what counts as its answer.
+//! sent: the request that a destination receives, and which responses count as success.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Waits until every delivery of a destination has ended, and gives them.
+/// Waits until every delivery of a destination has ended, and returns them.
 async fn ended(gateway: &RelayOnly, destination: &str, count: usize) -> Vec<Value> {
     until(&format!("the deliveries to {destination} to end"), SOON, async || {
         let deliveries = gateway.api.all(&format!("/v1/deliveries?destination={destination}")).await;
@@ -25,7 +25,7 @@ async fn ended(gateway: &RelayOnly, destination: &str, count: usize) -> Vec<Valu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transformed_body_goes_without_the_headers_that_described_the_bytes_before() {
+async fn a_transformed_body_is_sent_without_the_headers_that_describe_the_original_bytes() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("as-it-is").await;
     let receiver = Receiver::start().await.expect("starts");
@@ -60,7 +60,7 @@ async fn a_transformed_body_goes_without_the_headers_that_described_the_bytes_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_gets_the_query_in_its_url_if_it_wants_that_and_too_long_a_url_is_held() {
+async fn append_query_adds_the_query_to_the_url_and_a_delivery_whose_url_is_too_long_is_held() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("queries", &Provider::standard_webhooks()).await;
     let receiver = Receiver::start().await.expect("starts");
@@ -88,23 +88,23 @@ async fn a_destination_gets_the_query_in_its_url_if_it_wants_that_and_too_long_a
     assert!(reason.contains("append_query"), "{reason}");
 
     let changed = gateway.api.put(by_name, &json!({ "url": url })).await.expect_status(200);
-    assert_eq!(changed["append_query"], false, "what PUT leaves out gets its default");
+    assert_eq!(changed["append_query"], false, "a field that PUT omits gets its default");
     let released = json!({ "destination": id });
     gateway.api.post("/v1/deliveries/release", &released).await.expect_status(200);
     let received = receiver.wait_for(3, SOON).await.remove(2);
     assert_eq!(received.path, "/hook?own=1");
-    assert!(!received.headers.contains_key("tidegate-original-query"), "it is too long for a header");
+    assert!(!received.headers.contains_key("tidegate-original-query"), "the query is too long for a header");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn header_values_in_utf_8_and_the_query_go_from_the_provider_to_the_destination_as_they_were() {
+async fn utf_8_header_values_and_the_query_reach_the_destination_unchanged() {
     let gateway = Gateway::start_bare().await;
     let receiver = RawReceiver::start(OK, Then::Keep).await.expect("starts");
     let provider = Provider::github();
     let source = gateway.api.create_source("bytes", &provider).await;
     let destination = gateway.api.create_destination("bytes", &receiver.url(), json!({})).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
-    // The last ones are no UTF-8: workerd puts U+FFFD in the place of each byte before the Worker sees it.
+    // The last three are not UTF-8: workerd replaces each invalid byte by U+FFFD before the Worker sees it.
     let values: [(&str, &[u8], &[u8]); 4] = [
         ("x-utf-8", "caf\u{e9} \u{20ac} \u{1f600}".as_bytes(), "caf\u{e9} \u{20ac} \u{1f600}".as_bytes()),
         ("x-latin-1", b"caf\xe9", "caf\u{fffd}".as_bytes()),
@@ -144,7 +144,7 @@ async fn header_values_in_utf_8_and_the_query_go_from_the_provider_to_the_destin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_200_with_an_odd_head_is_delivered_and_not_sent_again() {
+async fn a_200_response_with_an_unusual_head_is_a_success_and_is_not_sent_again() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("odd", &Provider::standard_webhooks()).await;
     let cookies: String = (0..150).map(|number| format!("Set-Cookie: c{number}=1\r\n")).collect();
@@ -189,10 +189,10 @@ async fn a_200_with_an_odd_head_is_delivered_and_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_closes_idle_connections_costs_no_attempt() {
+async fn a_destination_that_closes_idle_connections_causes_no_failed_attempt() {
     let gateway = Gateway::relay_only().await;
     let source = gateway.api.create_source("closing", &Provider::standard_webhooks()).await;
-    // Paced so that requests come when the connections are just being closed.
+    // Paced so that requests are sent while the connections are being closed.
     let paced = json!({ "rate_limit": { "limit": 20, "per": "second" }, "max_concurrency": 2 });
     let closing = [
         ("at-once", Then::Close, json!({})),

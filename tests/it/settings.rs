@@ -1,10 +1,10 @@
-//! settings: what the relay says when it cannot start, and what `doctor` finds.
+//! settings: the errors and exit codes of a relay that cannot start, and the checks of `doctor`.
 
 use harness::gateway::Gateway;
 use harness::relay::{run, run_with};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit_code_of_its_own() {
+async fn all_errors_in_the_settings_are_reported_at_once_with_exit_code_78() {
     let output = run("serve", vec![("TIDEGATE_LISTEN".to_owned(), "nowhere".to_owned())]).await.expect("runs");
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
@@ -41,7 +41,7 @@ async fn a_wrong_command_line_exits_with_64_and_help_and_version_exit_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is_not() {
+async fn doctor_passes_on_a_working_deployment_and_says_how_to_fix_one_that_is_not() {
     let gateway = Gateway::relay_only().await;
     let settings = gateway.relay.settings();
     let output = run("doctor", settings.variables()).await.expect("runs");

@@ -1,4 +1,4 @@
-//! stats: what is counted when it is stored and settled is what happened.
+//! stats: the counts that are updated when events are stored and attempts settled are exact.
 
 use harness::gateway::{Gateway, drained};
 use harness::receiver::{Behaviour, Receiver};
@@ -64,7 +64,7 @@ async fn events_deliveries_and_attempts_are_counted_by_source_and_by_destination
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_whose_transaction_is_made_but_not_answered_are_counted_once() {
+async fn attempts_whose_commit_succeeds_but_whose_reply_is_lost_are_counted_once() {
     let (gateway, proxy) = Gateway::relay_only_by_proxy().await;
     let api = &gateway.api;
     let line = gateway.line("other").await;
@@ -74,7 +74,7 @@ async fn attempts_whose_transaction_is_made_but_not_answered_are_counted_once() 
     let destination = api.create_destination("counted", &receiver.url(), retry).await;
     let source = api.create_source("counted", &line.provider).await;
     api.create_route(&source.id, &destination.id, json!({})).await;
-    // What the destination answers is written with the attempt.
+    // The excerpt of the response, which is stored with the attempt, identifies the transaction.
     proxy.lose_commits(b"answer 500", 1);
     gateway.push(&source, b"{}");
     let stats = api

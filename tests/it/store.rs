@@ -1,4 +1,4 @@
-//! store: copies, redelivered messages, and what cannot be stored.
+//! store: copies, messages that the queue hands out again, and messages that cannot be stored.
 
 use harness::gateway::{Gateway, drained};
 use harness::wait::{SOON, until};
@@ -9,7 +9,7 @@ use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_provider_id_twice_is_one_event_counted_twice() {
+async fn the_same_provider_id_twice_is_one_event_with_one_copy() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("twice").await;
     let headers = [("webhook-id", "msg_1"), ("content-type", "application/json")];
@@ -27,7 +27,7 @@ async fn the_same_provider_id_twice_is_one_event_counted_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_that_are_pulled_together_are_one_event_counted_three_times() {
+async fn the_same_provider_id_three_times_in_one_pull_is_one_event_with_two_copies() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("together").await;
     gateway.relay.stop().await.expect("stops");
@@ -58,7 +58,7 @@ async fn a_message_that_the_queue_hands_out_twice_is_stored_and_delivered_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_stored_is_kept_as_unreadable_and_holds_up_nothing() {
+async fn messages_that_cannot_be_stored_are_kept_as_unreadable_and_delay_no_other_message() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("good").await;
@@ -118,7 +118,7 @@ async fn an_unreadable_message_keeps_its_body_at_the_edge() {
     stored(1, "evt_changed", &hex::encode(Sha256::digest(b"other")));
     gateway.api.wait_for_rows("/v1/unreadable-messages", 1, SOON).await;
     drained(&gateway.queue, SOON).await;
-    // The next body is deleted after it has been stored, which is when the first one would be.
+    // The second body is deleted after it has been stored. By then the first one would have been deleted, too.
     stored(2, "evt_whole", &hex::encode(Sha256::digest(b"large")));
     line.receiver.wait_for(1, SOON).await;
     until("the stored body to be deleted", SOON, async || match gateway.edge.bodies().as_slice() {
@@ -129,7 +129,7 @@ async fn an_unreadable_message_keeps_its_body_at_the_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_every_character_that_a_database_dislikes_is_stored_and_found_again() {
+async fn a_body_with_characters_that_postgresql_refuses_in_a_text_is_stored_and_returned_unchanged() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("nul").await;
     let body = b"{\"type\":\"a\\u0000b\",\"id\":\"\\u0000\"}";
@@ -139,7 +139,7 @@ async fn a_body_with_every_character_that_a_database_dislikes_is_stored_and_foun
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_too_long_for_an_index_stops_nothing_and_is_still_told_apart() {
+async fn an_event_whose_id_is_too_long_for_an_index_is_stored_and_its_copy_is_recognised() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("long").await;
     // Random, because the index would compress a repetition.
@@ -151,7 +151,7 @@ async fn an_id_that_is_too_long_for_an_index_stops_nothing_and_is_still_told_apa
     gateway.push_with(&line.source, &[("webhook-id", "short")], b"3");
     line.receiver.wait_for(2, SOON).await;
     drained(&gateway.queue, SOON).await;
-    assert_eq!(gateway.api.all("/v1/events").await.len(), 2, "the second copy is a duplicate by the hash of its id");
+    assert_eq!(gateway.api.all("/v1/events").await.len(), 2, "the repetition is recognised by the hash of its id");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,11 +177,11 @@ async fn a_forged_request_in_quarantine_does_not_take_the_id_of_the_genuine_one(
     let received = line.receiver.wait_for(1, SOON).await;
     assert_eq!(received[0].body, b"{\"forged\":false}".as_slice());
     let failed = gateway.api.all("/v1/events?verification=failed").await;
-    assert_eq!(failed.len(), 1, "the forged one is kept and not forwarded");
+    assert_eq!(failed.len(), 1, "the forged one is kept and not delivered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_request_that_its_source_accepts_is_delivered_and_marked() {
+async fn a_stale_request_that_its_source_accepts_is_delivered_and_marked_as_stale() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stale").await;
     let now_ms = harness::provider::now_s() * 1_000;

@@ -1,4 +1,5 @@
-//! turns: changes of the configuration and transactions that store take turns, and neither waits long for the other.
+//! turns: changes of the configuration and transactions that store events take turns, and neither waits long for the
+//! other.
 
 use harness::api::Api;
 use harness::gateway::{Gateway, drained};
@@ -7,7 +8,7 @@ use harness::wait::{SOON, until};
 use serde_json::json;
 use sqlx::PgConnection;
 
-/// Takes the locks of a transaction that stores: those of a short one, or those of one that stores a large body.
+/// Takes the locks of a transaction that stores events: those of a short one, or those of one that stores a large body.
 async fn hold(database: &mut PgConnection, is_long: bool) {
     let locks: &[&str] = if is_long {
         &["begin", "select pg_advisory_xact_lock_shared(hashtext('tidegate long configuration'))"]
@@ -28,13 +29,13 @@ async fn connect(database: &Database) -> PgConnection {
     database.connect().await.expect("connects")
 }
 
-/// A change that waits for those who hold the configuration.
+/// Starts a change, which waits for the transactions that hold the configuration.
 fn pause(api: &Api, destination: &str) -> tokio::task::JoinHandle<u16> {
     let (api, path) = (api.clone(), format!("/v1/destinations/{destination}/pause"));
     tokio::spawn(async move { api.post(&path, &json!({})).await.status })
 }
 
-async fn a_change_waits(database: &mut PgConnection) {
+async fn wait_until_the_change_waits(database: &mut PgConnection) {
     until("the change to wait for the configuration", SOON, async || {
         let waits: bool = sqlx::query_scalar(
             "select exists (select from pg_locks join pg_database on pg_database.oid = pg_locks.database
@@ -50,14 +51,14 @@ async fn a_change_waits(database: &mut PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_stored_while_a_change_waits_for_a_transaction_that_takes_long() {
+async fn events_are_stored_while_a_change_waits_for_a_long_transaction() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stored").await;
     let other = gateway.api.create_destination("other", &line.receiver.url(), json!({})).await;
     let mut holder = connect(&gateway.database).await;
     hold(&mut holder, false).await;
     let change = pause(&gateway.api, &other.id);
-    a_change_waits(&mut connect(&gateway.database).await).await;
+    wait_until_the_change_waits(&mut connect(&gateway.database).await).await;
 
     for round in 1..=3 {
         gateway.push(&line.source, b"{}");
@@ -70,13 +71,13 @@ async fn events_are_stored_while_a_change_waits_for_a_transaction_that_takes_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_gets_its_turn_between_transactions_that_take_long_and_overlap() {
+async fn a_change_gets_its_turn_between_long_transactions_that_overlap() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stored").await;
     let mut holders = [connect(&gateway.database).await, connect(&gateway.database).await];
     hold(&mut holders[0], true).await;
     let change = pause(&gateway.api, &line.destination.id);
-    a_change_waits(&mut connect(&gateway.database).await).await;
+    wait_until_the_change_waits(&mut connect(&gateway.database).await).await;
     // At any time at least one of them holds the configuration, unless it has to wait for the change.
     let overlapping = async {
         loop {
@@ -90,7 +91,7 @@ async fn a_change_gets_its_turn_between_transactions_that_take_long_and_overlap(
     };
     let changed = tokio::time::timeout(SOON, async {
         tokio::select! {
-            () = overlapping => unreachable!("it goes on without end"),
+            () = overlapping => unreachable!("the transactions do not end"),
             status = change => status.expect("answers"),
         }
     });

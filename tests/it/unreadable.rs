@@ -1,4 +1,4 @@
-//! store: messages that could not be stored as what they are. They are kept byte for byte, tried again by themselves, and
+//! store: messages that could not be stored as events. They are kept byte for byte, tried again automatically, and
 //! released by an operator.
 
 use harness::api::id;
@@ -64,11 +64,11 @@ async fn an_unreadable_message_is_kept_byte_for_byte_and_can_be_downloaded() {
 
     let refused = gateway.api.post(&format!("{}/release", path(&kept)), &json!({})).await.expect_status(409);
     assert_eq!(refused["code"], "still_unreadable", "{refused}");
-    assert_eq!(unreadable(&gateway, "").await.len(), 1, "it is still there");
+    assert_eq!(unreadable(&gateway, "").await.len(), 1, "it is still kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_of_an_edge_that_is_newer_are_released_one_or_all_of_them_by_a_relay_that_knows_the_version() {
+async fn messages_of_a_newer_edge_are_released_singly_or_together_by_a_relay_that_knows_their_version() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("newer").await;
@@ -80,7 +80,7 @@ async fn messages_of_an_edge_that_is_newer_are_released_one_or_all_of_them_by_a_
     let kept = wait_for_unreadable(&gateway, "?reason=unknown_version", 5).await;
     assert!(kept[0]["detail"].as_str().is_some_and(|detail| detail.contains("version 99")), "{:?}", kept[0]);
 
-    // What a newer relay would know is what this one knows: the messages become of its version.
+    // In place of a newer relay that knows their version, the messages get the version that this relay knows.
     let mut database = gateway.database.connect().await.expect("connects");
     sqlx::query("update unreadable_messages set message = decode(replace(encode(message, 'hex'), encode('\"v\":99', 'hex'), encode('\"v\":1', 'hex')), 'hex')")
         .execute(&mut database)
@@ -104,7 +104,7 @@ async fn messages_of_an_edge_that_is_newer_are_released_one_or_all_of_them_by_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_are_released_by_themselves_when_the_relay_starts_and_their_cause_has_passed() {
+async fn messages_are_released_automatically_when_the_relay_starts_after_their_cause_has_passed() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("passed").await;
@@ -119,7 +119,7 @@ async fn messages_are_released_by_themselves_when_the_relay_starts_and_their_cau
 
     gateway.edge.store_body(key, body.clone());
     let mut database = gateway.database.connect().await.expect("connects");
-    // The source comes back under the id that its events have, as after a restore.
+    // The source reappears under the id that its event has, as after a restore.
     let source: SourceId = line.source.id.parse().expect("an id");
     sqlx::query(
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed)
@@ -144,7 +144,7 @@ async fn messages_are_released_by_themselves_when_the_relay_starts_and_their_cau
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_was_leased_again_and_again_is_kept_before_it_is_read_and_delivered_from_there() {
+async fn a_message_that_was_leased_too_often_is_kept_before_it_is_read_and_then_delivered() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("worn").await;
     let event = header(&line.source.id, now_ms());
@@ -157,7 +157,7 @@ async fn a_message_that_was_leased_again_and_again_is_kept_before_it_is_read_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_body_cannot_be_fetched_for_days_is_kept_and_delivered_when_the_edge_lets_the_relay_in_again() {
+async fn an_event_whose_body_cannot_be_fetched_for_days_is_kept_and_delivered_once_the_edge_accepts_the_relays_token() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("refused").await;
@@ -181,7 +181,7 @@ async fn an_event_whose_body_cannot_be_fetched_for_days_is_kept_and_delivered_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_ends_the_relay_each_time_is_tried_three_times_and_then_once_a_day() {
+async fn a_message_that_crashes_the_relay_is_tried_three_times_and_then_once_a_day() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
     let line = gateway.line("deadly").await;
@@ -212,15 +212,15 @@ async fn a_message_that_ends_the_relay_each_time_is_tried_three_times_and_then_o
             waits.then_some(()).ok_or_else(|| format!("round {round} has not begun"))
         })
         .await;
-        gateway.relay.kill().await.expect("dies");
+        gateway.relay.kill().await.expect("is killed");
         sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
             .execute(&mut database)
             .await
-            .expect("ends what the relay had begun");
+            .expect("terminates the relay's connections");
         sqlx::query("update unreadable_messages set next_try_at = now() where unfinished_tries < 3")
             .execute(&mut database)
             .await
-            .expect("is due");
+            .expect("makes it due");
         gateway.relay.start_again().await.expect("starts again");
     }
     gateway.push(&line.source, b"{\"innocent\":true}");
@@ -241,16 +241,16 @@ async fn a_message_that_ends_the_relay_each_time_is_tried_three_times_and_then_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost_with_an_unreadable_message_in_the_batch_stops_nothing() {
+async fn a_lost_reply_to_the_commit_of_a_batch_with_an_unreadable_message_stops_nothing() {
     let (mut gateway, proxy) = Gateway::relay_only_by_proxy().await;
     gateway.relay.expect_errors();
     let line = gateway.line("lost").await;
     proxy.lose_commits(b"not an envelope", 1);
     let event = gateway.push(&line.source, b"{\"first\":true}");
     gateway.queue.push("not an envelope");
-    until("the answer of the commit to be lost", SOON, async || match proxy.lost_commits() {
+    until("the reply to the commit to be lost", SOON, async || match proxy.lost_commits() {
         1 => Ok(()),
-        lost => Err(format!("{lost} are lost")),
+        lost => Err(format!("{lost} lost")),
     })
     .await;
     drained(&gateway.queue, SOON).await;
@@ -260,11 +260,11 @@ async fn a_commit_whose_answer_is_lost_with_an_unreadable_message_in_the_batch_s
         assert!(received.iter().any(|request| request.header("webhook-id") == id.to_string()), "{id}");
     }
     let kept = unreadable(&gateway, "").await;
-    assert_eq!(kept.len(), 1, "the healthy event is not among them, and the unreadable one is there once: {kept:?}");
+    assert_eq!(kept.len(), 1, "only the unreadable message is kept, and only once: {kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_whose_clock_is_days_off_pulls_nothing_and_says_why_until_it_is_right() {
+async fn a_relay_whose_clock_is_days_off_pulls_nothing_and_reports_why_until_the_clock_is_right() {
     let clock = FakeClock::new().await.expect("a clock");
     clock.set_off_by(-2 * DAY_S);
     let mut gateway = Gateway::relay_only_with(|settings| clock.on(settings)).await;
@@ -280,12 +280,12 @@ async fn a_relay_whose_clock_is_days_off_pulls_nothing_and_says_why_until_it_is_
     assert_eq!(received.header("webhook-id"), event.to_string());
     gateway.api.get("/readyz").await.expect_status(200);
 
-    // A machine that was suspended, or whose clock is set while the relay runs.
+    // As if the machine was suspended, or its clock set while the relay runs.
     clock.set_off_by(20 * DAY_S);
     let pulled = gateway.queue.counters().pulled;
     let event = gateway.push(&line.source, b"{}");
     gateway.relay.wait_for_log("ahead of the database's", SOON).await;
-    assert!(gateway.queue.counters().pulled <= pulled + 1, "what was under way at most");
+    assert!(gateway.queue.counters().pulled <= pulled + 1, "at most a pull that was in flight");
     clock.set_off_by(0);
     let received = line.receiver.wait_for(2, SOON).await;
     assert!(received.iter().any(|request| request.header("webhook-id") == event.to_string()));

@@ -1,4 +1,4 @@
-//! verify: signatures over the URL, however the platform writes it.
+//! verify: signatures over the URL, however the platform spells it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &[u8] = SECRET.as_bytes();
 
-/// What stands in the queries that senders sign, as they were entered.
+/// Queries of URLs that senders sign, spelled as they were entered.
 const QUERIES: [&str; 9] = [
     "",
     "?n=O'Brien",
@@ -45,11 +45,11 @@ fn signed(provider: &str, url: &str, body: &str) -> (&'static str, String) {
             ("messagebird-signature-jwt", json_web_token(KEY, &claims))
         }
         "twilio" => ("x-twilio-signature", BASE64.encode(hmac_sha1(KEY, &[url.as_bytes(), b"CallSidCA1"]))),
-        other => panic!("{other} is signed by nothing here"),
+        other => panic!("this test cannot sign for {other}"),
     }
 }
 
-/// Posts with a request line of these bytes, which an HTTP client would write anew.
+/// Posts with exactly this URL in the request line. An HTTP client would normalize it.
 async fn post(url: &str, (name, value): &(&str, String), body: &str) -> u16 {
     let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
     let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
@@ -59,16 +59,16 @@ async fn post(url: &str, (name, value): &(&str, String), body: &str) -> u16 {
         body.len()
     );
     let mut connection = TcpStream::connect(address).await.expect("connects");
-    connection.write_all(request.as_bytes()).await.expect("takes the request");
+    connection.write_all(request.as_bytes()).await.expect("sends the request");
     let mut status = [0; 12];
     connection.read_exact(&mut status).await.expect("answers");
     String::from_utf8_lossy(&status[9..]).parse().expect("a status")
 }
 
-/// Which of the requests that are signed over the URL as it was entered are not answered with 200.
+/// Sends requests that are signed over the URL as it was entered, and lists those that are not answered with 200.
 async fn refused(edge: &Edge) -> Vec<String> {
     let mut refused = Vec::new();
-    // Larger ones are verified by the platform.
+    // Signatures over larger bodies are verified by the platform.
     let large = format!("{{\"text\":\"{}\"}}", "x".repeat(9_000));
     for provider in ["square", "hubspot-v2", "trello", "messagebird", "twilio"] {
         let bodies = if provider == "twilio" { vec!["CallSid=CA1"] } else { vec!["{\"id\":1}", large.as_str()] };
@@ -82,13 +82,13 @@ async fn refused(edge: &Edge) -> Vec<String> {
                 }
             }
         }
-        // One parameter is another, which no spelling makes of it.
+        // A different parameter, which is not another spelling of the same URL.
         let header = signed(provider, &format!("{}?n=O'Brien", source.url), bodies[0]);
         for query in ["?n=O%2527Brien", "?n=O'Brian", "?n=O'Brien&m=1", ""] {
             let url = format!("{}{query}", source.url);
             assert_eq!(post(&url, &header, bodies[0]).await, 401, "{provider} {query}");
         }
-        // What the sender was given, in place of the URL that it arrives at.
+        // The sender signs the URL that it was given, not the one at which the request arrives.
         let settings = json!({"public_url": "https://shop.example/hook?n=O'Brien"});
         let source = edge.put_source_of(&format!("{provider}-public"), provider, &[SECRET.to_owned()], &settings).await;
         for added in ["", "&m=it's"] {
@@ -103,8 +103,8 @@ async fn refused(edge: &Edge) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_is_verified_as_it_was_signed_whatever_the_platform_makes_of_it() {
+async fn a_signature_over_the_url_is_verified_however_the_platform_spells_the_url() {
     let none: Vec<String> = Vec::new();
-    assert_eq!(refused(&Gateway::shared_edge().await.edge).await, none, "where the URL is written anew on its way");
-    assert_eq!(refused(&Gateway::bare_edge().await.edge).await, none, "where it arrives as it is");
+    assert_eq!(refused(&Gateway::shared_edge().await.edge).await, none, "if the URL is rewritten on its way");
+    assert_eq!(refused(&Gateway::bare_edge().await.edge).await, none, "if the URL arrives unchanged");
 }

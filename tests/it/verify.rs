@@ -1,4 +1,4 @@
-//! verify: which requests the edge accepts, in workerd, and which it refuses.
+//! verify: the requests that the edge accepts and refuses, in workerd.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ async fn send(source: &EdgeSource, request: &SignedRequest) -> (u16, Value) {
     (status, response.json().await.unwrap_or(Value::Null))
 }
 
-async fn is_refused(source: &EdgeSource, request: &SignedRequest, what: &str) {
+async fn assert_refused(source: &EdgeSource, request: &SignedRequest, what: &str) {
     let provider = &source.config.name;
     assert_eq!(send(source, request).await, (401, json!({ "error": "signature_refused" })), "{provider}: {what}");
 }
 
-async fn each_provider(edge: &EdgeOnly, name: &str) -> (Vec<(Provider, EdgeSource)>, KeySetServer) {
+async fn source_of_each_provider(edge: &EdgeOnly, name: &str) -> (Vec<(Provider, EdgeSource)>, KeySetServer) {
     let keys = KeySetServer::start().await.expect("starts");
     let mut sources = Vec::new();
     for provider in Provider::all(&keys) {
@@ -35,74 +35,76 @@ async fn each_provider(edge: &EdgeOnly, name: &str) -> (Vec<(Provider, EdgeSourc
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_of_each_provider_is_accepted_and_queued_byte_for_byte() {
     let edge = Gateway::shared_edge().await;
-    let (sources, keys) = each_provider(edge, "accepted").await;
+    let (sources, keys) = source_of_each_provider(edge, "accepted").await;
     for (provider, source) in &sources {
         let request = provider.sample("evt_accepted");
         let (status, answer) = send(source, &request).await;
         assert_eq!(status, 200, "{}: {answer}", provider.label);
 
         let (header, body) = edge.wait_for_events(source, 1).await.remove(0);
-        // Slack reads what it is answered, and gets an empty body.
-        let own_answer = shared::provider::find(provider.id).is_some_and(|entry| entry.acknowledgement.body.is_some());
-        let id = if own_answer { Value::Null } else { json!(header.id.to_string()) };
+        // Slack reads the response, and gets an empty body.
+        let own_response =
+            shared::provider::find(provider.id).is_some_and(|entry| entry.acknowledgement.body.is_some());
+        let id = if own_response { Value::Null } else { json!(header.id.to_string()) };
         assert_eq!(answer["id"], id, "{}", provider.label);
         assert_eq!(body, shared::envelope::Body::Inline(request.body.clone()), "{}", provider.label);
         assert_eq!(header.verification, shared::envelope::Verification::Verified, "{}", provider.label);
     }
-    assert!(keys.requests() >= 1, "fal's keys are fetched from where they are published");
+    assert!(keys.requests() >= 1, "fal's keys are fetched from the server that publishes them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_body_is_refused_where_the_body_is_signed() {
+async fn a_changed_body_is_refused_if_the_provider_signs_the_body() {
     let edge = Gateway::shared_edge().await;
-    let (sources, _keys) = each_provider(edge, "body").await;
+    let (sources, _keys) = source_of_each_provider(edge, "body").await;
     for (provider, source) in sources.iter().filter(|(provider, _)| provider.signs_the_body()) {
         let good = provider.sample("evt_body");
         let mut last_byte = good.body.clone();
         *last_byte.last_mut().expect("is not empty") ^= 1;
-        is_refused(source, &good.clone().with_body(last_byte), "one bit changed").await;
-        is_refused(source, &good.clone().with_body([good.body.as_slice(), b"\n"].concat()), "a newline added").await;
-        is_refused(source, &good.with_body(""), "no body").await;
+        assert_refused(source, &good.clone().with_body(last_byte), "one bit changed").await;
+        assert_refused(source, &good.clone().with_body([good.body.as_slice(), b"\n"].concat()), "a newline added")
+            .await;
+        assert_refused(source, &good.with_body(""), "no body").await;
         assert!(edge.events(source).is_empty(), "{}", provider.label);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_header_a_missing_one_and_an_empty_one_are_refused() {
+async fn a_changed_missing_or_empty_signature_header_is_refused() {
     let edge = Gateway::shared_edge().await;
-    let (sources, _keys) = each_provider(edge, "header").await;
+    let (sources, _keys) = source_of_each_provider(edge, "header").await;
     for (provider, source) in &sources {
         let good = provider.sample("evt_header");
         let name = good.signature_header;
         let signature = good.header(name).to_owned();
-        // Two: the last may be padding.
+        // Two characters: the last may be padding.
         let cut = signature[..signature.len() - 2].to_owned();
         // The fourth from the end is a digit of the signature in every encoding, also before padding.
         let at = signature.len() - 4;
         let other = if signature.as_bytes()[at] == b'0' { '1' } else { '0' };
         let changed = format!("{}{other}{}", &signature[..at], &signature[at + 1..]);
-        is_refused(source, &good.clone().with_header(name, &changed), "one digit of the signature changed").await;
-        is_refused(source, &good.clone().with_header(name, &cut), "the end of the signature missing").await;
-        is_refused(source, &good.clone().with_header(name, ""), "an empty signature").await;
-        is_refused(source, &good.clone().without_header(name), "no signature").await;
+        assert_refused(source, &good.clone().with_header(name, &changed), "one digit of the signature changed").await;
+        assert_refused(source, &good.clone().with_header(name, &cut), "the end of the signature missing").await;
+        assert_refused(source, &good.clone().with_header(name, ""), "an empty signature").await;
+        assert_refused(source, &good.clone().without_header(name), "no signature").await;
         if let Some(time) = good.timestamp_header {
             let later = (now_s() + 1).to_string();
-            is_refused(source, &good.clone().with_header(time, &later), "another time under the signature").await;
-            is_refused(source, &good.clone().without_header(time), "no time").await;
+            assert_refused(source, &good.clone().with_header(time, &later), "another time under the signature").await;
+            assert_refused(source, &good.clone().without_header(time), "no time").await;
         }
         assert!(edge.events(source).is_empty(), "{}", provider.label);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_may_stand_once_is_refused_when_it_stands_twice() {
+async fn a_repeated_signature_or_timestamp_header_is_refused() {
     let edge = Gateway::shared_edge().await;
-    let (sources, _keys) = each_provider(edge, "twice").await;
+    let (sources, _keys) = source_of_each_provider(edge, "twice").await;
     for (provider, source) in &sources {
         let good = provider.sample("evt_twice");
         for name in [Some(good.signature_header), good.timestamp_header].into_iter().flatten() {
             let value = good.header(name).to_owned();
-            is_refused(source, &good.clone().and_header(name, &value), &format!("{name} twice")).await;
+            assert_refused(source, &good.clone().and_header(name, &value), &format!("{name} twice")).await;
         }
         assert!(edge.events(source).is_empty(), "{}", provider.label);
     }
@@ -111,12 +113,12 @@ async fn a_header_that_may_stand_once_is_refused_when_it_stands_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_was_signed_too_long_ago_or_in_the_future_is_refused() {
     let edge = Gateway::shared_edge().await;
-    let (sources, _keys) = each_provider(edge, "time").await;
+    let (sources, _keys) = source_of_each_provider(edge, "time").await;
     for (provider, source) in &sources {
         let Some(tolerance_s) = provider.tolerance_s() else { continue };
         let signed_at = |at_s| provider.sign("evt_time", &provider.sample_body("evt_time"), at_s);
-        is_refused(source, &signed_at(now_s() - tolerance_s - 30), "signed too long ago").await;
-        is_refused(source, &signed_at(now_s() + tolerance_s + 30), "signed in the future").await;
+        assert_refused(source, &signed_at(now_s() - tolerance_s - 30), "signed too long ago").await;
+        assert_refused(source, &signed_at(now_s() + tolerance_s + 30), "signed in the future").await;
         assert_eq!(send(source, &signed_at(now_s() - tolerance_s + 60)).await.0, 200, "{}", provider.label);
     }
 }
@@ -124,15 +126,15 @@ async fn a_request_that_was_signed_too_long_ago_or_in_the_future_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_was_signed_with_another_secret_is_refused() {
     let edge = Gateway::shared_edge().await;
-    let (sources, keys) = each_provider(edge, "secret").await;
+    let (sources, keys) = source_of_each_provider(edge, "secret").await;
     let others = KeySetServer::start().await.expect("starts");
     for (provider, source) in &sources {
         match provider.with_another_secret() {
-            Some(other) => is_refused(source, &other.sample("evt_secret"), "another secret").await,
+            Some(other) => assert_refused(source, &other.sample("evt_secret"), "another secret").await,
             None => {
-                is_refused(source, &Provider::fal(&others).sample("evt_secret"), "another key").await;
+                assert_refused(source, &Provider::fal(&others).sample("evt_secret"), "another key").await;
                 let neighbour = Provider::fal(&keys);
-                is_refused(source, &neighbour.sample("evt_secret"), "the right key, another customer of fal").await;
+                assert_refused(source, &neighbour.sample("evt_secret"), "the right key, another customer of fal").await;
             }
         }
         assert!(edge.events(source).is_empty(), "{}", provider.label);
@@ -173,11 +175,11 @@ async fn a_secret_is_rotated_without_a_refused_request() {
     let statuses = sender.await.expect("ends");
     let refused = statuses.iter().filter(|status| **status != 200).count();
     assert_eq!(refused, 0, "of {} requests", statuses.len());
-    is_refused(&source, &old.sample("evt_rotation"), "the secret that was taken out").await;
+    assert_refused(&source, &old.sample("evt_rotation"), "the secret that was removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_source_is_404_and_a_known_one_answers_by_its_name_too() {
+async fn an_unknown_source_is_404_and_a_known_one_can_also_be_reached_by_its_name() {
     let edge = Gateway::shared_edge().await;
     let provider = Provider::github();
     let source = edge.edge.put_source("by-its-name", &provider).await;
@@ -192,7 +194,7 @@ async fn an_unknown_source_is_404_and_a_known_one_answers_by_its_name_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_over_the_cap_is_413_and_one_at_the_cap_is_accepted() {
+async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_accepted() {
     let edge = Gateway::shared_edge().await;
     let provider = Provider::github();
     let source = edge.edge.put_source_with("cap", &provider, json!({ "max_body_bytes": 1_000 })).await;
@@ -204,7 +206,7 @@ async fn a_body_over_the_cap_is_413_and_one_at_the_cap_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slacks_handshake_is_answered_only_when_it_is_signed() {
+async fn slacks_handshake_is_answered_only_if_it_is_signed() {
     let edge = Gateway::shared_edge().await;
     let provider = Provider::slack();
     let source = edge.edge.put_source("challenge", &provider).await;
@@ -215,12 +217,12 @@ async fn slacks_handshake_is_answered_only_when_it_is_signed() {
     let content_type = response.headers()["content-type"].to_str().expect("is text").to_owned();
     assert!(content_type.starts_with("text/plain"), "{content_type}");
     assert_eq!(response.text().await.expect("reads"), "3eZbrw1aB");
-    is_refused(&source, &request.with_header("X-Slack-Signature", "v0=00"), "an unsigned handshake").await;
-    assert!(edge.events(&source).is_empty(), "a handshake is no event");
+    assert_refused(&source, &request.with_header("X-Slack-Signature", "v0=00"), "an unsigned handshake").await;
+    assert!(edge.events(&source).is_empty(), "a handshake is not an event");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_cannot_be_fetched_are_503_so_that_the_provider_sends_again() {
+async fn a_request_whose_keys_cannot_be_fetched_is_503_so_that_the_provider_sends_it_again() {
     let edge = Gateway::shared_edge().await;
     let keys = KeySetServer::start().await.expect("starts");
     keys.break_down();

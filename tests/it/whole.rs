@@ -1,4 +1,4 @@
-//! The whole way: a provider's request into workerd, a signed delivery out of the relay.
+//! whole: all steps, from a provider's request to workerd to a signed delivery of the relay.
 
 use harness::api::{http_client, id};
 use harness::gateway::Gateway;
@@ -31,7 +31,7 @@ async fn a_webhook_enters_at_the_edge_leaves_as_a_signed_delivery_and_is_replaye
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_id_twice_every_byte_value_and_a_megabyte_come_out_as_they_went_in() {
+async fn bodies_of_every_byte_value_and_of_a_megabyte_are_delivered_unchanged_and_a_repeated_id_only_once() {
     let gateway = Gateway::start().await;
     let line = gateway.line(Provider::github()).await;
     let client = http_client();
@@ -62,13 +62,13 @@ async fn the_same_id_twice_every_byte_value_and_a_megabyte_come_out_as_they_went
         .await
         .into_iter()
         .find(|event| event["body_size"] == 1_000_000)
-        .expect("is there");
+        .expect("the event exists");
     let path = format!("/v1/events/{}/body", id(&large));
     assert!(gateway.api.bytes(&path).await == megabyte, "byte for byte in the database too");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_refused_are_shown_with_their_cause() {
+async fn refused_requests_are_shown_with_their_cause() {
     let gateway = Gateway::start().await;
     let line = gateway.line(Provider::shopify()).await;
     let client = http_client();
