@@ -1,8 +1,8 @@
-//! The REST API: what an operator's programs and the command line see of the gateway.
+//! The REST API, for the programs of operators and for the command line.
 //!
-//! Every call under `/v1` needs the bearer token. A call extracts what it is given, calls the [control layer](crate::control),
-//! which holds every rule, and turns what that returns into an answer; errors are problem documents ([`problem`]). The
-//! description at `/openapi.json` is made of the same declarations that the calls are served by.
+//! Every call under `/v1` needs the bearer token. A handler extracts the parameters, calls the
+//! [control layer](crate::control), which contains every rule, and turns the result into a response. Errors are problem
+//! documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the handlers.
 
 use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
@@ -69,13 +69,13 @@ pub fn router(app: App) -> Router {
     layers::around(router, layers::ANSWERED_WITHIN)
 }
 
-/// Answers to calls with the token are for that caller alone, and some hold secrets: nothing on the way keeps them.
+/// Responses to authenticated calls are for that caller alone, and some contain secrets, so no cache may store them.
 async fn not_stored(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
+/// The description of the whole API (`OpenAPI` 3.1), generated from the handlers.
 pub(crate) fn description() -> Value {
     let mut description = Description::openapi();
     description.merge(health::calls().into_openapi());
@@ -83,7 +83,7 @@ pub(crate) fn description() -> Value {
     description::complete(serde_json::to_value(description).unwrap_or_default())
 }
 
-/// What every call has in common, for the API's description.
+/// The parts of the API's description that all calls share.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -137,7 +137,7 @@ impl utoipa::Modify for BearerToken {
     }
 }
 
-/// Every call that needs the token, in the order of the data.
+/// Every call that needs the token, in the order of the data flow.
 fn calls() -> OpenApiRouter<Control> {
     OpenApiRouter::new()
         .routes(routes!(providers::list))
@@ -179,18 +179,18 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(stats::show))
 }
 
-/// The answer to a call that has created something.
+/// The response to a call that created an object.
 fn created<T>(value: Result<T, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
     Ok((StatusCode::CREATED, Json(value?)))
 }
 
-/// The answer to a call that has created something, or changed it.
+/// The response to a call that created or replaced an object.
 fn put_answer<T>(put: Result<Put<T>, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
     let Put { value, created } = put?;
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(value)))
 }
 
-/// Bytes that anyone may have sent: always an attachment and never of a type that a browser shows.
+/// Untrusted bytes: always an attachment, and never of a type that a browser renders.
 fn attachment(name: &str, bytes: impl AsRef<[u8]> + Send + 'static) -> Response {
     let mut response = Body::from(Bytes::from_owner(bytes)).into_response();
     let headers = response.headers_mut();

@@ -1,10 +1,11 @@
-//! The control layer: what may exist in the gateway and what is done with it, whatever asks for it.
+//! The control layer: which objects may exist, and what callers may do with them.
 //!
-//! One file per noun. Its functions take a [`Control`] and an [`Actor`] and return values and typed errors ([`Error`]). A face,
-//! such as the REST API, only translates: a face holds no rule, and a rule holds no HTTP. The tests of this module keep it so.
+//! It has one file per noun. Its functions take a [`Control`] and an [`Actor`], and return values and typed errors
+//! ([`Error`]). An interface, such as the REST API, only translates: an interface contains no rule, and a rule contains no
+//! HTTP. The tests of this module enforce that.
 //!
-//! What changes sources, destinations and routes is active in this replica when its function returns: each of them ends
-//! with [`Control::active`].
+//! A change of a source, destination or route is active on this replica when its function returns: each of these functions
+//! ends with [`Control::active`].
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub mod stats;
 pub mod time;
 pub mod unreadable;
 
-/// What the control layer works with.
+/// What the functions of the control layer use.
 #[derive(Clone)]
 pub struct Control {
     config: Arc<Config>,
@@ -91,19 +92,19 @@ impl Control {
     /// Waits until this replica routes and delivers by a change.
     ///
     /// # Errors
-    /// If the change cannot be read back in time. It is stored and not undone: the other replicas and this one look for
-    /// changes by themselves.
+    /// Returns an error if the relay cannot read the change back in time. The change stays stored, and all replicas read it
+    /// later.
     async fn active(&self, version: Version) -> Result<(), Error> {
         let read = self.configuration.after(version).await;
         read.map(drop).map_err(|error| Error::NotActive(error.to_string()))
     }
 }
 
-/// What a call that creates or replaces something has left.
+/// The result of a call that creates or replaces an object.
 #[derive(Debug)]
 pub struct Put<T> {
     pub value: T,
-    /// Whether it was created, and not changed.
+    /// Whether the object was created, and not replaced.
     pub created: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The documents are compared with the code by tests: what can be generated is, and the rest is checked.
+//! Tests that compare the documents with the code: they generate what can be generated, and check the rest.
 //!
 //! `UPDATE_DOCS=1 cargo test -p relay documents` writes `docs/LIMITS.md`.
 

@@ -27,7 +27,7 @@ pub struct HmacKey {
     state: Hmac<Sha256>,
 }
 
-/// Why a text is not a signing key.
+/// Why a text is not a signing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseSigningSecretError {
     #[error("must begin with whsec_ (shared secret) or whsk_ (Ed25519 key pair)")]

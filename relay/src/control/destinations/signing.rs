@@ -99,7 +99,7 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
 
 fn view(keys: &SigningSecrets, now_ms: u64) -> Result<SigningSecret, Error> {
     let newest = keys.signing(now_ms).first();
-    let newest = newest.ok_or_else(|| Error::Internal("a destination has no signing key".to_owned()))?;
+    let newest = newest.ok_or_else(|| Error::Internal("a destination has no signing secret".to_owned()))?;
     let replaced = |(key, until_ms): (&sign::SigningSecret, u64)| ReplacedSecret {
         signing_secret: key.to_text(),
         public_key: key.public_text(),

@@ -53,7 +53,9 @@ fn constants(expression: &'static str) -> Vec<&'static str> {
 }
 
 fn is_constant(name: &str) -> bool {
-    name.len() > 1 && name != "MAX" && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+    name.len() > 1
+        && name != "MAX"
+        && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
 }
 
 /// The file that defines a constant: of those with its name the one whose path ends with its modules.
