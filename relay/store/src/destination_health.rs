@@ -34,7 +34,7 @@ pub struct HealthRow {
     pub failures: i64,
     pub reported_at: OffsetDateTime,
     /// See [`Learned::since_us`].
-    pub learned_since: Option<OffsetDateTime>,
+    pub learned_since: OffsetDateTime,
 }
 
 /// What is pending for a destination.
@@ -47,7 +47,7 @@ pub struct PendingRow {
 /// What an owner of a destination has stored for the next one. Its times are those of the relay that wrote it.
 pub struct LearnedRow {
     pub destination_id: Uuid,
-    pub learned_since: Option<OffsetDateTime>,
+    pub learned_since: OffsetDateTime,
     pub back_off_until: Option<OffsetDateTime>,
     pub back_offs: i32,
     pub breaker: String,
@@ -78,7 +78,7 @@ impl LearnedRow {
         let us = |at: OffsetDateTime| unix_us(at).saturating_add_signed(shift_us);
         let probe_us = self.probe_at.map(us);
         Learned {
-            since_us: self.learned_since.map_or(0, unix_us),
+            since_us: unix_us(self.learned_since),
             back_off_until_us: self.back_off_until.map(us),
             back_offs: u32::try_from(self.back_offs).unwrap_or(0),
             breaker: match self.breaker.as_str() {
@@ -333,7 +333,7 @@ mod tests {
         let at = |second| Some(timestamp_us(WRITTEN_US + second * SECOND));
         LearnedRow {
             destination_id: Uuid::nil(),
-            learned_since: at(0),
+            learned_since: timestamp_us(WRITTEN_US),
             back_off_until: at(60),
             back_offs: 3,
             breaker: "open".to_owned(),

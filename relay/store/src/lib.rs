@@ -62,7 +62,7 @@ pub mod waiting;
 pub use self::error::{Constraint, Error, Kind, Limit, Result};
 pub use self::pool::{Connection, Pool, Transaction};
 
-/// Who owns everything in a deployment that serves one team; the first migration makes its row.
+/// The default customer, who owns everything. The migrations insert its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
     shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 
