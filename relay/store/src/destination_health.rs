@@ -294,18 +294,12 @@ fn reason_text(reason: Reason) -> String {
     }
 }
 
-/// The inverse of [`reason_text`]. It also reads the texts that earlier versions wrote.
+/// The inverse of [`reason_text`].
 fn reason_of(text: &str) -> Option<Reason> {
-    match text {
-        "it did not answer in time" => return Some(Reason::Timeout),
-        "its answers take much longer than usual" => return Some(Reason::Latency),
-        "it has just recovered" => return Some(Reason::Recovering),
-        _ => {}
-    }
     let others = [Reason::Timeout, Reason::Latency, Reason::Recovering];
     let other = others.into_iter().find(|reason| reason_text(*reason) == text);
-    let status = || text.strip_prefix("the destination returned ").or_else(|| text.strip_prefix("it answered "));
-    other.or_else(|| status()?.parse().ok().map(Reason::Status))
+    let status = || text.strip_prefix("the destination returned ")?.parse().ok();
+    other.or_else(|| status().map(Reason::Status))
 }
 
 fn count(value: u32) -> i32 {
@@ -377,13 +371,5 @@ mod tests {
             assert_eq!(reason_of(&reason_text(reason)), Some(reason));
         }
         assert_eq!(reason_of("something of a later version"), None);
-    }
-
-    #[test]
-    fn a_reason_that_an_earlier_version_wrote_is_read() {
-        assert_eq!(reason_of("it answered 503"), Some(Reason::Status(503)));
-        assert_eq!(reason_of("it did not answer in time"), Some(Reason::Timeout));
-        assert_eq!(reason_of("its answers take much longer than usual"), Some(Reason::Latency));
-        assert_eq!(reason_of("it has just recovered"), Some(Reason::Recovering));
     }
 }
