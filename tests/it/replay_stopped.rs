@@ -249,7 +249,7 @@ async fn what_was_begun_at_an_earlier_place_does_not_count() {
     let mut block = Block::set(&gateway).await;
     let path = replay(&gateway, "poison").await;
     block.reached().await;
-    // As a relay of an earlier version moves it during an update.
+    // The cursor moves and the begins stay.
     sqlx::query("update replays set cursor_id = $1, processed = 1, begun = 5")
         .bind(events[0].uuid())
         .execute(&mut block.watch)

@@ -2,7 +2,7 @@
 //!
 //! A begin is committed before the work of its chunk, so that it outlives a relay that is ended by the chunk.
 //! [`super::advance`] takes it back in the transaction that moves the cursor. A begin counts only at the cursor that it
-//! was made at, so a relay that does not know of begins and moves the cursor takes it back as well.
+//! was made at.
 
 use std::time::Duration;
 
