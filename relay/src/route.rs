@@ -199,7 +199,6 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
 }
 
 /// The hash of an order key of a route: the same key of another route to the same destination is a different order.
-/// Migration 0017 computes the same hash.
 fn of_route(route: RouteId, key: i64) -> i64 {
     let hash = Sha256::new().chain_update(route.uuid().as_bytes()).chain_update(key.to_be_bytes()).finalize();
     hash.first_chunk().copied().map_or(key, i64::from_be_bytes)

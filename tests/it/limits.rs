@@ -95,7 +95,7 @@ async fn a_delivery_to_a_stored_url_that_cannot_be_requested_is_held_with_the_re
     let refused = gateway.api.post("/v1/destinations", &json!({ "name": "new", "url": odd })).await;
     assert_eq!(refused.expect_status(422)["code"], "egress_url_unsendable");
 
-    // An earlier version may have stored such a URL.
+    // Stored without the API, which refuses it.
     let mut database = gateway.database.connect().await.expect("connects");
     sqlx::query("update destinations set url = $1").bind(odd).execute(&mut database).await.expect("changes");
     let renewed = "update configuration set revision = revision + 1, identity = gen_random_uuid()";

@@ -78,10 +78,9 @@ async fn the_same_order_key_of_two_sources_is_ordered_separately_and_an_empty_ke
         "it waits for the first delivery of its key"
     );
 
-    // The value must be the one that the migration computes for rows of older relays: the hash of the key, hashed
-    // together with the route.
+    // The same hash, computed by the database: the hash of the key, hashed together with the route.
     let mut database = gateway.database.connect().await.expect("connects");
-    let as_migrated: Vec<bool> = sqlx::query_scalar(
+    let as_computed: Vec<bool> = sqlx::query_scalar(
         "select order_key = ('x' || encode(substring(sha256(uuid_send(route_id) || substring(sha256('\"1\"'::bytea)
                                                              from 1 for 8)) from 1 for 8), 'hex'))::bit(64)::bigint
          from pending_deliveries where order_key is not null",
@@ -89,5 +88,5 @@ async fn the_same_order_key_of_two_sources_is_ordered_separately_and_an_empty_ke
     .fetch_all(&mut database)
     .await
     .expect("reads");
-    assert_eq!(as_migrated, [true, true]);
+    assert_eq!(as_computed, [true, true]);
 }

@@ -253,7 +253,7 @@ async fn tries_at_an_earlier_cursor_do_not_count() {
     let mut block = Block::set(&gateway).await;
     let path = replay(&gateway, "poison").await;
     block.reached().await;
-    // A relay of an earlier version moves the cursor like this during an upgrade.
+    // The cursor moves and the starts stay.
     sqlx::query("update replays set cursor_id = $1, processed = 1, begun = 5")
         .bind(events[0].uuid())
         .execute(&mut block.watch)

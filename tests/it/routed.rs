@@ -208,7 +208,7 @@ async fn a_delivery_whose_transform_is_unknown_is_held_and_not_sent_untransforme
     let gateway = Gateway::relay_only().await;
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1]).await;
-    // An earlier version of the relay deleted routes like this.
+    // Deleted without the API, so the version of the route is not kept.
     assert_eq!(gateway.database.run("delete from routes").await, 1);
     gateway.database.run("update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
     routed.resume(&gateway).await;

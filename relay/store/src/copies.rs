@@ -41,7 +41,7 @@ fn relation(event: Uuid, key: &DedupeKey, holder: Holder) -> Relation {
     if holder.event_id == event {
         return Relation::Holder;
     }
-    let changed = holder.body.is_some_and(|body| body != key.body);
+    let changed = holder.body != key.body;
     if changed && !key.any_body { Relation::SameKey } else { Relation::Copy { changed } }
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn claim(connection: &mut Connection, claims: &[Claim], window:
 fn first_of_each(claims: &[Claim], key_of: impl Fn(&DedupeKey) -> [u8; 32]) -> BTreeMap<Key, Holder> {
     let mut first = BTreeMap::new();
     for Claim { source_id, event_id, key } in claims {
-        let holder = Holder { event_id: *event_id, body: Some(key.body) };
+        let holder = Holder { event_id: *event_id, body: key.body };
         first.entry((*source_id, key_of(key))).or_insert(holder);
     }
     first
@@ -198,14 +198,12 @@ mod tests {
         let key = |any_body| DedupeKey { key: [0; 32], body: [1; 16], any_body };
         let held = |event_id, body| Holder { event_id, body };
         for any_body in [false, true] {
-            assert_eq!(relation(event, &key(any_body), held(event, Some([2; 16]))), Relation::Holder);
-            let same = relation(event, &key(any_body), held(other, Some([1; 16])));
+            assert_eq!(relation(event, &key(any_body), held(event, [2; 16])), Relation::Holder);
+            let same = relation(event, &key(any_body), held(other, [1; 16]));
             assert_eq!(same, Relation::Copy { changed: false });
-            let unknown = relation(event, &key(any_body), held(other, None));
-            assert_eq!(unknown, Relation::Copy { changed: false }, "a key without a hash");
         }
-        assert_eq!(relation(event, &key(false), held(other, Some([2; 16]))), Relation::SameKey);
-        assert_eq!(relation(event, &key(true), held(other, Some([2; 16]))), Relation::Copy { changed: true });
+        assert_eq!(relation(event, &key(false), held(other, [2; 16])), Relation::SameKey);
+        assert_eq!(relation(event, &key(true), held(other, [2; 16])), Relation::Copy { changed: true });
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct HealthRow {
     pub failures: i64,
     pub reported_at: OffsetDateTime,
     /// See [`Learned::since_us`].
-    pub learned_since: Option<OffsetDateTime>,
+    pub learned_since: OffsetDateTime,
 }
 
 /// The pending deliveries of a destination.
@@ -48,7 +48,7 @@ pub struct PendingRow {
 /// clock of the relay that wrote it.
 pub struct LearnedRow {
     pub destination_id: Uuid,
-    pub learned_since: Option<OffsetDateTime>,
+    pub learned_since: OffsetDateTime,
     pub back_off_until: Option<OffsetDateTime>,
     pub back_offs: i32,
     pub breaker: String,
@@ -81,7 +81,7 @@ impl LearnedRow {
         let us = |at: OffsetDateTime| unix_us(at).saturating_add_signed(shift_us);
         let probe_us = self.probe_at.map(us);
         Learned {
-            since_us: self.learned_since.map_or(0, unix_us),
+            since_us: unix_us(self.learned_since),
             back_off_until_us: self.back_off_until.map(us),
             back_offs: u32::try_from(self.back_offs).unwrap_or(0),
             breaker: match self.breaker.as_str() {
@@ -297,18 +297,12 @@ fn reason_text(reason: Reason) -> String {
     }
 }
 
-/// The inverse of [`reason_text`]. It also reads the texts that earlier versions wrote.
+/// The inverse of [`reason_text`].
 fn reason_of(text: &str) -> Option<Reason> {
-    match text {
-        "it did not answer in time" => return Some(Reason::Timeout),
-        "its answers take much longer than usual" => return Some(Reason::Latency),
-        "it has just recovered" => return Some(Reason::Recovering),
-        _ => {}
-    }
     let others = [Reason::Timeout, Reason::Latency, Reason::Recovering];
     let other = others.into_iter().find(|reason| reason_text(*reason) == text);
-    let status = || text.strip_prefix("the destination returned ").or_else(|| text.strip_prefix("it answered "));
-    other.or_else(|| status()?.parse().ok().map(Reason::Status))
+    let status = || text.strip_prefix("the destination returned ")?.parse().ok();
+    other.or_else(|| status().map(Reason::Status))
 }
 
 fn count(value: u32) -> i32 {
@@ -336,7 +330,7 @@ mod tests {
         let at = |second| Some(timestamp_us(WRITTEN_US + second * SECOND));
         LearnedRow {
             destination_id: Uuid::nil(),
-            learned_since: at(0),
+            learned_since: timestamp_us(WRITTEN_US),
             back_off_until: at(60),
             back_offs: 3,
             breaker: "open".to_owned(),
@@ -381,13 +375,5 @@ mod tests {
             assert_eq!(reason_of(&reason_text(reason)), Some(reason));
         }
         assert_eq!(reason_of("something of a later version"), None);
-    }
-
-    #[test]
-    fn reasons_that_earlier_versions_wrote_can_be_read() {
-        assert_eq!(reason_of("it answered 503"), Some(Reason::Status(503)));
-        assert_eq!(reason_of("it did not answer in time"), Some(Reason::Timeout));
-        assert_eq!(reason_of("its answers take much longer than usual"), Some(Reason::Latency));
-        assert_eq!(reason_of("it has just recovered"), Some(Reason::Recovering));
     }
 }

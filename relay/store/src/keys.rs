@@ -14,8 +14,8 @@ pub(super) type Key = (Uuid, [u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) event_id: Uuid,
-    /// The beginning of the hash of its body. `None` for a key that was stored without it.
-    pub(super) body: Option<[u8; 16]>,
+    /// The beginning of the hash of its body.
+    pub(super) body: [u8; 16],
 }
 
 /// How long a key is held.
@@ -52,8 +52,7 @@ pub(super) async fn claim(
     let sources: Vec<Uuid> = claims.keys().map(|(source, _)| *source).collect();
     let keys: Vec<&[u8]> = claims.keys().map(|(_, key)| key.as_slice()).collect();
     let event_ids: Vec<Uuid> = claims.values().map(|holder| holder.event_id).collect();
-    let bodies: Vec<Option<&[u8]>> =
-        claims.values().map(|holder| holder.body.as_ref().map(<[u8; 16]>::as_slice)).collect();
+    let bodies: Vec<&[u8]> = claims.values().map(|holder| holder.body.as_slice()).collect();
     let days_after = i32::from(window.near_midnight);
     let claimed = sqlx::query_scalar!(
         r#"insert into event_keys (source_id, key, day, event_id, body_hash)
@@ -68,7 +67,7 @@ pub(super) async fn claim(
         &sources,
         &keys as &[&[u8]],
         &event_ids,
-        &bodies as &[Option<&[u8]>],
+        &bodies as &[&[u8]],
         window.days,
         days_after
     )
@@ -99,8 +98,7 @@ pub(super) async fn claim(
     .fetch_all(&mut *connection)
     .await?;
     for row in rows {
-        let Ok(key) = row.key.try_into() else { continue };
-        let body = row.body_hash.and_then(|hash| hash.try_into().ok());
+        let (Ok(key), Ok(body)) = (row.key.try_into(), row.body_hash.try_into()) else { continue };
         holders.insert((row.source_id, key), Holder { event_id: row.event_id, body });
     }
     Ok(holders)

@@ -64,7 +64,7 @@ pub mod waiting;
 pub use self::error::{Constraint, Error, Kind, Limit, Result};
 pub use self::pool::{Connection, Pool, Transaction};
 
-/// The customer that owns everything. There is exactly one; the first migration inserts its row.
+/// The customer that owns everything. There is exactly one; the migrations insert its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
     shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 

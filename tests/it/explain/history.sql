@@ -11,9 +11,10 @@ insert into sources (id, customer_id, name, provider, config, secrets_sealed)
 select sample_id(now(), number), (select id from customers), 'source ' || number, 'standard_webhooks', '{}', ''
 from generate_series(1, 100) number;
 
-insert into destinations (id, customer_id, name, url, shard, signing_secrets_sealed, max_concurrency, timeout_ms, retry)
-select sample_id(now(), number), (select id from customers), 'destination ' || number, 'https://example.com', number, '',
-       10, 1000, '{}'
+insert into destinations (id, customer_id, name, url, append_query, shard, signing_secrets_sealed, max_concurrency,
+                          timeout_ms, retry)
+select sample_id(now(), number), (select id from customers), 'destination ' || number, 'https://example.com', false, number,
+       '', 10, 1000, '{}'
 from generate_series(1, 200) number;
 
 insert into routes (id, customer_id, source_id, destination_id)
@@ -35,7 +36,8 @@ from past where number / 40 % 2 = 0;
 
 insert into event_bodies select id, convert_to(repeat('x', 100), 'UTF8') from events;
 
-insert into event_keys select source_id, sha256(id::text::bytea), received_at::date, id from events;
+insert into event_keys (source_id, key, day, event_id, body_hash)
+select source_id, sha256(id::text::bytea), received_at::date, id, substring(sha256('x') from 1 for 16) from events;
 
 insert into event_copies select event_id, event_id from past where number / 40 % 2 = 0;
 
@@ -64,9 +66,9 @@ insert into destination_counters (destination_id, minute, succeeded, dead, faile
 select id, minute, 1, 0, 0, 1, 0, 0, 0, 0, 0
 from destinations, generate_series(current_date - 39, current_date + time '23:00', interval '1 hour') minute;
 
-insert into replays (id, customer_id, filter, state, matched, until_id, finished_at)
+insert into replays (id, customer_id, filter, state, matched, counting, until_id, finished_at)
 select sample_id(now() - number * interval '1 minute', number), (select id from customers), '{}',
-       case when number < 3 then 'running' else 'completed' end, 1, sample_id(now(), 0),
+       case when number < 3 then 'running' else 'completed' end, 1, false, sample_id(now(), 0),
        case when number < 3 then null else now() end
 from generate_series(0, 10000) number;
 

@@ -209,9 +209,8 @@ fn held_view(row: CountRow) -> Held {
 }
 
 fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
-    let learned_since = report.as_ref().and_then(|report| report.learned_since);
     // A report about a previous address is not shown.
-    let report = report.as_ref().filter(|_| learned_since.is_none_or(|since| since >= destination.moved_at));
+    let report = report.as_ref().filter(|report| report.learned_since >= destination.moved_at);
     let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
     let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);
     DestinationHealth {

@@ -2,8 +2,7 @@
 //!
 //! The start of a chunk is committed before the work on it, so that it survives a crash that the chunk causes.
 //! [`super::advance`] resets the count of starts in the transaction that moves the cursor. Starts count only at the
-//! cursor at which they were made, so a relay version that does not know of them also resets the count by moving the
-//! cursor.
+//! cursor at which they were made.
 
 use std::time::Duration;
 

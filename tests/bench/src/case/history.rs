@@ -66,8 +66,9 @@ async fn fill(stack: &Stack, ago: u64, rows: u64) -> Result<()> {
                      select id, customer_id, source_id, at, at, 'push', id::text, 'POST', '',
                             '[[\"content-type\", \"application/json\"]]', 1000, 'verified' from history
                  ), keys as (
-                     insert into event_keys (source_id, key, day, event_id)
-                     select source_id, sha256(id::text::bytea), {day}, id from history where {ago} < {KEY_DAYS}
+                     insert into event_keys (source_id, key, day, event_id, body_hash)
+                     select source_id, sha256(id::text::bytea), {day}, id, substring(sha256(id::text::bytea) from 1 for 16)
+                     from history where {ago} < {KEY_DAYS}
                  ), settled as (
                      insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, state,
                                                      attempts, schedule_start, settled_at)

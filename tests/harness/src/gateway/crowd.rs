@@ -33,9 +33,9 @@ impl RelayOnly {
             "with new as (
                  select * from unnest($1::uuid[], $2::text[], $3::uuid[]) with ordinality as new (id, sealed, route_id, number)
              ), made as (
-                 insert into destinations (id, customer_id, name, url, shard, signing_secrets_sealed, max_concurrency, timeout_ms,
-                                           retry)
-                 select new.id, sources.customer_id, 'crowd-' || number, $5, number % 256, sealed, 10, 15000,
+                 insert into destinations (id, customer_id, name, url, append_query, shard, signing_secrets_sealed,
+                                           max_concurrency, timeout_ms, retry)
+                 select new.id, sources.customer_id, 'crowd-' || number, $5, false, number % 256, sealed, 10, 15000,
                         '{\"schedule_s\": [0, 5, 60]}'
                  from new, sources where sources.id = $4
              ), joined as (
