@@ -2,8 +2,8 @@
 //! to it.
 //!
 //! The lease is the replica's row: one small update renews all its shards. A shard whose owner has no row, or an
-//! expired one, is free. Taking a shard raises its epoch, and every settlement names its epoch. So a replica that
-//! stalled and continues late cannot overwrite the results of its successor.
+//! expired one, is free. Taking a shard raises its epoch, and every settlement names its epoch. The epoch is a fence: a
+//! replica that stalled and continues late cannot overwrite the results of its successor.
 
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Settles attempts: stores their rows and the new states of their deliveries, in one transaction.
 //!
-//! Every settlement names the shard of its destination and the epoch in which the shard was owned. If the owner has
-//! since lost the shard, its attempts are not settled: the new owner still has the deliveries in its table and sends
+//! The epoch is the fence of ownership: every settlement names the shard of its destination and the epoch in which the
+//! shard was owned. If the owner has since lost the shard, its attempts are not settled: the new owner still has the deliveries in its table and sends
 //! them again, with the same `webhook-id`.
 
 use std::collections::{BTreeMap, HashSet};
