@@ -7,7 +7,8 @@ pub(crate) enum Route<'a> {
     Home,
     /// `/healthz`
     Health,
-    /// `/in/{source}`: the id or the name of a source.
+    /// `/in/{source}`: the id or the name of a source. A source of another customer than the default one has the name of
+    /// its customer in front: `/in/{customer}/{name}`.
     Source(&'a str),
     /// `/admin/…`, for the relay.
     Admin(AdminRoute<'a>),
@@ -32,11 +33,12 @@ pub(crate) enum AdminRoute<'a> {
 
 /// Finds the route of a path. A trailing slash is ignored, because pasted URLs often have one.
 pub(crate) fn route(path: &str) -> Route<'_> {
-    let mut segments = path.trim_matches('/').split('/');
+    let path = path.trim_matches('/');
+    let mut segments = path.split('/');
     match (segments.next(), segments.next(), segments.next(), segments.next()) {
         (Some(""), None, ..) => Route::Home,
         (Some("healthz"), None, ..) => Route::Health,
-        (Some("in"), Some(source), None, _) => Route::Source(source),
+        (Some("in"), Some(_), _, None) => Route::Source(path.strip_prefix("in/").unwrap_or_default()),
         (Some("admin"), Some("status"), None, _) => Route::Admin(AdminRoute::Status),
         (Some("admin"), Some("sources"), Some(id), None) => Route::Admin(AdminRoute::Source(id)),
         (Some("admin"), Some("bodies"), Some(key), None) => Route::Admin(AdminRoute::Body(key)),
@@ -58,7 +60,8 @@ mod tests {
             ("/in/stripe", Route::Source("stripe")),
             ("/in/stripe/", Route::Source("stripe")),
             ("/in", Route::Nothing),
-            ("/in/a/b", Route::Nothing),
+            ("/in/acme/stripe", Route::Source("acme/stripe")),
+            ("/in/a/b/c", Route::Nothing),
             ("/admin", Route::Admin(AdminRoute::Nothing)),
             ("/admin/status", Route::Admin(AdminRoute::Status)),
             ("/admin/sources/src_1", Route::Admin(AdminRoute::Source("src_1"))),

@@ -28,8 +28,8 @@ const CAPACITY: usize = 1_000;
 /// How often a source is read again after a request that did not verify, in milliseconds.
 const REREAD_AFTER: u64 = 2_000;
 
-/// The longest name of a source that is looked up.
-const MAX_NAME_BYTES: usize = 128;
+/// The longest name of a source that is looked up: the names of a customer and of a source, with a slash between them.
+const MAX_NAME_BYTES: usize = 129;
 
 /// A source, ready to verify.
 pub(crate) struct Source {
@@ -242,7 +242,9 @@ fn is_unknown(reference: &str, now: u64) -> bool {
 fn is_plausible(reference: &str) -> bool {
     !reference.is_empty()
         && reference.len() <= MAX_NAME_BYTES
-        && reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
+        && reference.split('/').count() <= 2
+        && reference.split('/').all(|part| !part.is_empty())
 }
 
 #[cfg(test)]
@@ -251,10 +253,11 @@ mod tests {
 
     #[test]
     fn a_text_that_cannot_name_a_source_is_not_looked_up() {
-        for reference in ["stripe", "acme-orders.v2", "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91"] {
+        let longest = format!("{0}/{0}", "x".repeat(64));
+        for reference in ["stripe", "acme-orders.v2", "acme/orders", &longest, "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91"] {
             assert!(is_plausible(reference), "{reference}");
         }
-        for reference in ["", "a/b", "a b", "%2e%2e", "wp-login.php?", &"x".repeat(MAX_NAME_BYTES + 1)] {
+        for reference in ["", "a/b/c", "/a", "a/", "a b", "%2e%2e", "wp-login.php?", &"x".repeat(MAX_NAME_BYTES + 1)] {
             assert!(!is_plausible(reference), "{reference}");
         }
     }
