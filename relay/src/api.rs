@@ -1,6 +1,6 @@
 //! The REST API, for the programs of operators and for the command line.
 //!
-//! Every call under `/v1` needs the bearer token. A handler extracts the parameters, calls the
+//! Every call under `/v1` needs a bearer token. A handler extracts the parameters, calls the
 //! [control layer](crate::control), which contains every rule, and turns the result into a response. Errors are problem
 //! documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the handlers.
 
@@ -22,7 +22,9 @@ use self::problem::ApiError;
 use crate::App;
 use crate::control::{self, Control, Put};
 
+mod acting;
 mod auth;
+pub mod customers;
 pub mod deliveries;
 mod description;
 pub mod destinations;
@@ -40,21 +42,25 @@ pub mod routes;
 pub mod server;
 pub mod sources;
 pub mod stats;
+pub mod tokens;
 pub mod unreadable;
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1_000_000;
 
 /// The whole API.
-pub fn router(app: App) -> Router {
+pub fn router(app: &App) -> Router {
     let description = description();
     let json = description.to_string();
-    let control = Control::of(&app);
+    let control = Control::of(app);
+    let known = Known::of(&description);
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
-        .route_layer(axum::middleware::from_fn_with_state(Known::of(&description), known::check))
+        // The last layer is the outermost one.
+        .route_layer(axum::middleware::from_fn_with_state((control.clone(), known.clone()), acting::act_for))
+        .route_layer(axum::middleware::from_fn_with_state(known, known::check))
         .route_layer(axum::middleware::map_response(not_stored))
-        .route_layer(axum::middleware::from_fn_with_state(app, auth::authenticate))
+        .route_layer(axum::middleware::from_fn_with_state(control.clone(), auth::authenticate))
         .with_state(control.clone());
     let router = Router::from(health::calls())
         .with_state(control)
@@ -93,7 +99,10 @@ pub(crate) fn description() -> Value {
                        to get the next page. Timestamps use the RFC 3339 format. Request bodies are JSON; the \
                        `Content-Type` header is ignored.\n\nPATCH takes a JSON merge patch (RFC 7396): omitted fields \
                        are unchanged, objects are merged field by field, `null` resets a field to its default, and \
-                       arrays are replaced.\n\nErrors are problem documents (RFC 9457). A request that cannot be \
+                       arrays are replaced.\n\nAn operation acts for the customer that its token is bound to. A token \
+                       that is bound to none acts for the customer that the `Tidegate-Customer` header or the \
+                       `customer` parameter names, and otherwise for the default customer; objects of other customers \
+                       return 404.\n\nErrors are problem documents (RFC 9457). A request that cannot be \
                        parsed returns 400: its body is empty or not JSON, or a string in its body, path or query \
                        contains a NUL character. A request that can be parsed but is invalid returns 422, and \
                        `errors` lists the fields and parameters that were found to be missing, unknown or \
@@ -115,6 +124,8 @@ pub(crate) fn description() -> Value {
         (name = "rejections", description = "Counts of requests that were not stored as events."),
         (name = "unreadable-messages", description = "Queue messages that could not be stored as events."),
         (name = "stats", description = "Counts per minute, hour or day."),
+        (name = "customers", description = "Owners of sources, destinations, routes and what belongs to them."),
+        (name = "tokens", description = "What callers authenticate with."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
     components(schemas(problem::Problem)),
@@ -130,14 +141,15 @@ impl utoipa::Modify for BearerToken {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "The value of the relay's `TIDEGATE_ADMIN_TOKEN` setting, sent as `Authorization: Bearer <token>`.",
+                "A token, sent as `Authorization: Bearer <token>`. The token needs the scope that the operation lists, if \
+                 it lists one. The value of the relay's `TIDEGATE_ADMIN_TOKEN` setting has every scope.",
             ))
             .build();
         description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
     }
 }
 
-/// Every call that needs the token, in the order of the data flow.
+/// Every call that needs a token, in the order of the data flow.
 fn calls() -> OpenApiRouter<Control> {
     OpenApiRouter::new()
         .routes(routes!(providers::list))
@@ -177,6 +189,13 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(unreadable::message))
         .routes(routes!(unreadable::release))
         .routes(routes!(stats::show))
+        .routes(routes!(customers::create, customers::list))
+        .routes(routes!(customers::show, customers::change))
+        .routes(routes!(customers::put))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::show))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(tokens::whoami))
 }
 
 /// The response to a call that created an object.

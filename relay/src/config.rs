@@ -39,7 +39,7 @@ settings! {
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
         "the key with which secrets are sealed: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one seals, all of them open";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
-        "the bearer token of the REST API, at least 16 characters";
+        "the root token of the REST API, which may do everything: at least 16 characters without a comma. To replace it, list two, separated by commas: both are accepted";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,
         "the URL of the edge, such as `https://hooks.example.com`; the ingest URLs of sources begin with it";
     EDGE_ADMIN_TOKEN = "TIDEGATE_EDGE_ADMIN_TOKEN", None,
@@ -88,7 +88,8 @@ pub struct Config {
     pub database_url: String,
     pub database_connections: u32,
     pub master_keys: Vec<SealingKey>,
-    pub admin_token: Secret,
+    /// Each of them is accepted as a root token.
+    pub admin_tokens: Vec<Secret>,
     pub edge_url: Url,
     pub edge_admin_token: Secret,
     pub queue: QueueConfig,
@@ -141,10 +142,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
         }
     });
     let master_keys = reader.parse(&MASTER_KEY, sealing_keys);
-    let admin_token = reader.parse(&ADMIN_TOKEN, |text| {
-        let enough = text.trim().len() >= 16;
-        enough.then(|| Secret::new(text)).ok_or_else(|| "must be at least 16 characters long".to_owned())
-    });
+    let admin_tokens = reader.parse(&ADMIN_TOKEN, root_tokens);
     let edge_url = reader.parse(&EDGE_URL, http_url);
     let edge_admin_token = reader.parse(&EDGE_ADMIN_TOKEN, |text| Ok(Secret::new(text)));
     let account_id = reader.parse(&QUEUE_ACCOUNT_ID, |text| Ok(text.to_owned()));
@@ -183,7 +181,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             database_url: database_url?,
             database_connections: u32::try_from(database_connections?).ok()?,
             master_keys: master_keys?,
-            admin_token: admin_token?,
+            admin_tokens: admin_tokens?,
             edge_url: edge_url?,
             edge_admin_token: edge_admin_token?,
             queue: QueueConfig {
@@ -257,6 +255,14 @@ impl Reader<'_> {
 
 fn sealing_keys(text: &str) -> Result<Vec<SealingKey>, String> {
     text.split(',').map(|key| SealingKey::parse(key.trim()).map_err(|error| error.to_string())).collect()
+}
+
+fn root_tokens(text: &str) -> Result<Vec<Secret>, String> {
+    let token = |text: &str| {
+        let is_long_enough = text.len() >= 16;
+        is_long_enough.then(|| Secret::new(text)).ok_or_else(|| "must be at least 16 characters long".to_owned())
+    };
+    text.split(',').map(str::trim).map(token).collect()
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -363,6 +369,19 @@ mod tests {
             let problems: Vec<String> =
                 read_with(body, metadata).err().expect("problems").iter().map(ToString::to_string).collect();
             assert_eq!(problems, [wanted]);
+        }
+    }
+
+    #[test]
+    fn two_root_tokens_are_accepted_and_each_is_long_enough() {
+        let read_with = |tokens: &'static str| {
+            read(|name| if name == "TIDEGATE_ADMIN_TOKEN" { Some(tokens.to_owned()) } else { good(name) })
+        };
+        let config = read_with("the new token of 2026, the old token of 2025").map_err(|_| ()).expect("reads");
+        let tokens: Vec<&str> = config.admin_tokens.iter().map(Secret::reveal).collect();
+        assert_eq!(tokens, ["the new token of 2026", "the old token of 2025"]);
+        for tokens in ["short", "the new token of 2026,short", "the new token of 2026,"] {
+            assert_eq!(read_with(tokens).err().expect("a problem")[0].name, "TIDEGATE_ADMIN_TOKEN", "{tokens}");
         }
     }
 

@@ -2,23 +2,26 @@
 //!
 //! It has one file per noun. Its functions take a [`Control`] and an [`Actor`], and return values and typed errors
 //! ([`Error`]). An interface, such as the REST API, only translates: an interface contains no rule, and a rule contains no
-//! HTTP. The tests of this module enforce that.
+//! HTTP. The tests of this module enforce that. Each of these functions begins with the scope that it needs
+//! ([`Actor::require`]).
 //!
 //! A change of a source, destination or route is active on this replica when its function returns: each of these functions
 //! ends with [`Control::active`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use egress::Egress;
 use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
 
+use self::wrong_tokens::WrongTokens;
 use crate::App;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::push::Pusher;
 use crate::engine_handle::Handle;
+use crate::last_use::LastUse;
 use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
@@ -26,9 +29,13 @@ use crate::wall_clock::WallClock;
 
 pub use actor::Actor;
 pub use error::Error;
+pub use scope::Scope;
 
+pub mod acting;
 pub mod actor;
+pub mod authentication;
 pub mod bodies;
+pub mod customers;
 pub mod deliveries;
 pub mod destinations;
 pub mod error;
@@ -36,6 +43,7 @@ pub mod events;
 pub mod field_error;
 pub mod fields;
 pub(crate) mod name;
+mod owners;
 pub mod page;
 mod patch;
 pub mod providers;
@@ -45,11 +53,14 @@ pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub(crate) mod schema;
+pub mod scope;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
 pub mod time;
+pub mod tokens;
 pub mod unreadable;
+pub mod wrong_tokens;
 
 /// What the functions of the control layer use.
 #[derive(Clone)]
@@ -67,6 +78,8 @@ pub struct Control {
     releaser: Releaser,
     wakers: Arc<Wakers>,
     readiness: Arc<Readiness>,
+    wrong_tokens: Arc<Mutex<WrongTokens>>,
+    last_use: Arc<LastUse>,
 }
 
 impl Control {
@@ -86,6 +99,8 @@ impl Control {
             releaser: app.releaser.clone(),
             wakers: Arc::clone(&app.wakers),
             readiness: Arc::clone(&app.readiness),
+            wrong_tokens: Arc::default(),
+            last_use: Arc::clone(&app.last_use),
         }
     }
 

@@ -15,6 +15,7 @@ use url::Url;
 use crate::readiness::Upstream;
 
 pub mod check;
+pub mod name;
 pub mod push;
 pub mod source;
 
@@ -69,7 +70,7 @@ impl Edge {
         self.turns[usize::from(source.uuid().as_bytes()[15]) % TURNS].lock().await
     }
 
-    /// The URL a provider posts to. The edge accepts the id of a source, and its name.
+    /// The URL a provider posts to. The edge accepts the id of a source, and the name that it has there ([`name`]).
     #[must_use]
     pub fn ingest_url(&self, source: impl std::fmt::Display) -> String {
         format!("{}/in/{source}", self.base)

@@ -20,6 +20,7 @@ pub mod engine_handle;
 pub mod held;
 pub mod history;
 pub mod intake;
+pub mod last_use;
 pub mod mint;
 pub mod moment;
 pub mod pull;
@@ -59,6 +60,8 @@ pub struct App {
     pub wakers: Arc<waiting::Wakers>,
     /// Whether the parts of this relay make progress.
     pub readiness: Arc<readiness::Readiness>,
+    /// When each token was last used.
+    pub last_use: Arc<last_use::LastUse>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

@@ -10,6 +10,7 @@ use shared::verify::{RequestParts, Verifier, verify};
 use store::sources::{self, SourceRow};
 use utoipa::ToSchema;
 
+use crate::edge::name;
 use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
 
@@ -56,8 +57,9 @@ impl Rechecker {
     /// Returns an error if the query fails.
     pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
-        let row = row.ok_or_else(|| "the source of the event has been deleted".to_owned());
-        Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
+        let Some(row) = row else { return Ok(Self(Err("the source of the event has been deleted".to_owned()))) };
+        let name = name::of(&pusher.pool, &row).await?;
+        Ok(Self(Ready::of(pusher, &row, &name)))
     }
 
     /// Verifies an event as of the time at which it was received.
@@ -94,11 +96,11 @@ impl Rechecks {
 }
 
 impl Ready {
-    fn of(pusher: &Pusher, row: &SourceRow) -> Result<Self, String> {
-        let config = push::config(pusher, row)?;
+    fn of(pusher: &Pusher, row: &SourceRow, name: &str) -> Result<Self, String> {
+        let config = push::config(pusher, row, name)?;
         Ok(Self {
             verifier: Verifier::new(&config).map_err(|error| error.to_string())?,
-            urls: [pusher.edge.ingest_url(SourceId::from_uuid(row.id)), pusher.edge.ingest_url(&row.name)],
+            urls: [pusher.edge.ingest_url(SourceId::from_uuid(row.id)), pusher.edge.ingest_url(name)],
             keeps_proof: config.scheme.credentials().is_empty(),
         })
     }

@@ -133,6 +133,8 @@ ids! {
     RejectionId, "rej", "rejection";
     /// An unreadable message: a message of the queue that could not be stored as an event.
     UnreadableMessageId, "unr", "unreadable message";
+    /// A token: what a caller of the relay's API authenticates with.
+    TokenId, "tok", "token";
 }
 
 #[cfg(test)]

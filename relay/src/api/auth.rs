@@ -1,37 +1,38 @@
-//! Authentication: the bearer token, and the [`Actor`] that it stands for.
+//! Authentication: the bearer token of a request, and the [`Actor`] that it stands for.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use shared::secret::are_same;
 
 use super::problem::ApiError;
-use crate::App;
-use crate::control::Actor;
+use super::server::Peer;
+use crate::control::{Actor, Control, authentication};
 
-/// Passes a request on if it has the admin token.
+/// Passes a request on if it has a token that is accepted.
 pub(crate) async fn authenticate(
-    State(app): State<App>,
+    State(control): State<Control>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(bearer).ok_or(ApiError::Unauthorized)?;
-    if !are_same(token, app.config.admin_token.reveal()) {
-        return Err(ApiError::Unauthorized);
-    }
-    request.extensions_mut().insert(Actor::root());
+    // Only in tests a request comes without a connection.
+    let from = request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
+    let actor = authentication::authenticate(&control, token, from).await?;
+    request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
 }
 
-/// A request has an actor only if its token was right.
+/// A request has an actor only if its token was accepted.
 impl<S: Send + Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get::<Self>().copied().ok_or(ApiError::Unauthorized)
+        parts.extensions.get::<Self>().cloned().ok_or(ApiError::Unauthorized)
     }
 }
 

@@ -46,7 +46,7 @@ pub struct DeliveryQuery {
 /// Lists deliveries, newest first.
 ///
 /// `error` selects dead deliveries, so it cannot be combined with the `state` `pending` or `held`.
-#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", security(("token" = ["read"])), params(DeliveryQuery),
     responses((status = 200, body = Page<Delivery>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -55,22 +55,23 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let DeliveryQuery { event, destination, state, error, after, before, limit, cursor } = query;
     let filter = DeliveryFilter { event, destination, state, error, after, before };
-    Ok(Json(deliveries::list(&control, actor, filter, &PageRequest { limit, cursor }).await?))
+    Ok(Json(deliveries::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
 }
 
 /// Returns a delivery.
-#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
+#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", security(("token" = ["read"])),
+    params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
-    Ok(Json(deliveries::show(&control, actor, &id).await?))
+    Ok(Json(deliveries::show(&control, &actor, &id).await?))
 }
 
 /// Lists the attempts of a delivery, oldest first.
-#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries",
+#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", security(("token" = ["read"])),
     params(("id" = schema::DeliveryId, Path), PageQuery), responses((status = 200, body = Page<Attempt>)))]
 pub(super) async fn attempts(
     State(control): State<Control>,
@@ -78,7 +79,7 @@ pub(super) async fn attempts(
     Segment(id): Segment,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Attempt>>, ApiError> {
-    Ok(Json(deliveries::attempts(&control, actor, &id, &query.into()).await?))
+    Ok(Json(deliveries::attempts(&control, &actor, &id, &query.into()).await?))
 }
 
 /// Retries a delivery immediately.
@@ -96,28 +97,30 @@ pub(super) async fn attempts(
 /// or disabled, while the rate limit or concurrency of the destination is exhausted, and for earlier deliveries with
 /// the same order key. `waits_for` then gives the reason, and the delivery is the first to be sent afterwards. Calling
 /// this again before the delivery is sent has no effect.
-#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
+#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", security(("token" = ["replay"])),
+    params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery), Conflicts))]
 pub(super) async fn retry(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
-    Ok(Json(deliveries::retry(&control, actor, &id).await?))
+    Ok(Json(deliveries::retry(&control, &actor, &id).await?))
 }
 
 /// Cancels a pending or held delivery.
 ///
 /// The relay stops sending the delivery, usually within two seconds. An attempt in flight is not aborted, but its
 /// outcome does not change the delivery. Cancelling a cancelled delivery has no effect.
-#[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
+#[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", security(("token" = ["replay"])),
+    params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery), Conflicts))]
 pub(super) async fn cancel(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
-    Ok(Json(deliveries::cancel(&control, actor, &id).await?))
+    Ok(Json(deliveries::cancel(&control, &actor, &id).await?))
 }
 
 /// Releases individually held deliveries, up to 20,000 per call.
@@ -128,12 +131,13 @@ pub(super) async fn cancel(
 /// If the filter or order key of a delivery could not be evaluated, it is evaluated again first. A delivery to a
 /// paused, disabled or unusable destination waits until the destination can be sent to again. Releasing a delivery
 /// twice sends it once.
-#[utoipa::path(post, path = "/v1/deliveries/release", tag = "deliveries", request_body = ReleaseOfHeld,
+#[utoipa::path(post, path = "/v1/deliveries/release", tag = "deliveries", security(("token" = ["replay"])),
+    request_body = ReleaseOfHeld,
     responses((status = 200, body = ReleasedOfHeld)))]
 pub(super) async fn release(
     State(control): State<Control>,
     actor: Actor,
     Body(request): Body<ReleaseOfHeld>,
 ) -> Result<Json<ReleasedOfHeld>, ApiError> {
-    Ok(Json(release::release(&control, actor, &request).await?))
+    Ok(Json(release::release(&control, &actor, &request).await?))
 }

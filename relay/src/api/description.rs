@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::acting;
 use super::problem::refusals;
 use crate::control::schema;
 
@@ -10,8 +11,10 @@ pub(super) mod values;
 
 /// The shape of a call, which determines its responses in addition to those that it declares.
 struct Shape<'a> {
-    /// The call needs the token.
+    /// The call needs a token.
     guarded: bool,
+    /// The token needs a scope.
+    needs_a_scope: bool,
     /// The path names an object that may not exist.
     names_something: bool,
     /// The call reads a request body.
@@ -25,7 +28,10 @@ impl Shape<'_> {
         let mut statuses = vec![500, 504];
         if self.guarded {
             // An unknown parameter returns 422, and one that contains NUL returns 400.
-            statuses.extend([400, 401, 422, 503]);
+            statuses.extend([400, 401, 422, 429, 503]);
+        }
+        if self.needs_a_scope {
+            statuses.push(403);
         }
         if self.path == "/readyz" {
             statuses.push(503);
@@ -42,11 +48,47 @@ impl Shape<'_> {
 
 /// The calls whose POST requires fields that PUT has in its path or that cannot be changed: the path of the call, the
 /// schema of the settings, the name of the schema for POST, and the required fields.
-const NEW: [(&str, &str, &str, &[&str]); 3] = [
+const NEW: [(&str, &str, &str, &[&str]); 4] = [
     ("/v1/sources", "SourceSpec", "NewSource", &["name"]),
     ("/v1/destinations", "DestinationSpec", "NewDestination", &["name"]),
     ("/v1/routes", "RouteSpec", "NewRoute", &["source", "destination"]),
+    ("/v1/customers", "CustomerSpec", "NewCustomer", &["name"]),
 ];
+
+/// The nouns of calls that act for a customer.
+const OWNED: [&str; 8] =
+    ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats"];
+
+/// The lists that can be of all customers.
+const LISTS_OF_ALL: [&str; 7] =
+    ["/v1/sources", "/v1/destinations", "/v1/routes", "/v1/events", "/v1/deliveries", "/v1/replays", "/v1/rejections"];
+
+/// Adds the two parameters that name a customer, if the call acts for one.
+fn name_customers(path: &str, method: &str, operation: &mut Value) {
+    if !OWNED.contains(&path.split('/').nth(2).unwrap_or_default()) {
+        return;
+    }
+    let of_all = method == "get" && LISTS_OF_ALL.contains(&path);
+    let schema = if of_all { "CustomerReferenceOrAll" } else { "CustomerReference" };
+    let all = if of_all { ", or `*` for all customers" } else { "" };
+    let parameter = |place: &str, name: &str, other: &str| {
+        json!({
+            "name": name, "in": place, "required": false,
+            "description": format!(
+                "The id or name of the customer to act for{all}, like {other}. Default: the customer that the token is \
+                 bound to, or else the default customer."
+            ),
+            "schema": { "$ref": format!("#/components/schemas/{schema}") },
+        })
+    };
+    if operation.get("parameters").is_none() {
+        operation["parameters"] = json!([]);
+    }
+    if let Some(parameters) = operation["parameters"].as_array_mut() {
+        parameters.push(parameter("header", acting::HEADER, "the parameter `customer`"));
+        parameters.push(parameter("query", acting::PARAMETER, "the header `Tidegate-Customer`"));
+    }
+}
 
 /// Gives the POST of a path its own schema, in which these fields are required.
 fn require(description: &mut Value, (path, settings, complete, fields): &(&str, &str, &str, &[&str])) {
@@ -85,11 +127,13 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let id = format!("{}_{}", text(&operation["tags"][0]), text(&operation["operationId"]));
     operation["operationId"] = id.replace('-', "_").into();
     let shape = Shape {
-        guarded: operation.get("security").is_none(),
+        guarded: is_guarded(operation),
+        needs_a_scope: !scopes(operation).is_empty(),
         names_something: path.contains("{id}"),
         has_body: matches!(method, "post" | "put" | "patch"),
         path,
     };
+    name_customers(path, method, operation);
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter["in"] == "query" {
             not_null(&mut parameter["schema"]);
@@ -125,9 +169,21 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
+/// Whether a call needs a token. A call that needs none says so by an empty requirement.
+fn is_guarded(operation: &Value) -> bool {
+    operation["security"].as_array().is_some_and(|required| required.iter().any(|one| one.get("token").is_some()))
+}
+
+/// The scopes that the token of a call needs.
+fn scopes(operation: &Value) -> Vec<&str> {
+    let required = operation["security"].as_array().into_iter().flatten();
+    required.flat_map(|one| one["token"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect()
+}
+
 /// The object that the variable part of a path names, and whether the part is an id or a name.
 fn named_in(path: &str) -> (&'static str, &'static str) {
     match path.split('/').nth(2).unwrap_or_default() {
+        "customers" => ("customer", "id or name"),
         "deliveries" => ("delivery", "id"),
         "destinations" => ("destination", "id or name"),
         "events" => ("event", "id"),
@@ -135,6 +191,7 @@ fn named_in(path: &str) -> (&'static str, &'static str) {
         "replays" => ("replay", "id"),
         "routes" => ("route", "id"),
         "sources" => ("source", "id or name"),
+        "tokens" => ("token", "id"),
         "unreadable-messages" => ("unreadable message", "id"),
         _ => ("object", "id"),
     }
@@ -165,6 +222,7 @@ fn returned(method: &str, schema: &str) -> String {
             "ReleasedOfHeld" => "number of released deliveries".to_owned(),
             "SigningSecret" => "signing secret of the destination".to_owned(),
             "Stats" => "counts".to_owned(),
+            "Whoami" => "caller".to_owned(),
             "UnreadableMessage" => "unreadable message".to_owned(),
             "" => "result".to_owned(),
             one_word => one_word.to_ascii_lowercase(),

@@ -17,36 +17,37 @@ use crate::control::{Actor, Control, schema};
 /// Creates a destination.
 ///
 /// `name` is required. The response contains the signing secret.
-#[utoipa::path(post, path = "/v1/destinations", tag = "destinations", request_body = DestinationSpec,
+#[utoipa::path(post, path = "/v1/destinations", tag = "destinations", security(("token" = ["write"])),
+    request_body = DestinationSpec,
     responses((status = 201, body = Destination), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<DestinationSpec>,
 ) -> Result<(StatusCode, Json<Destination>), ApiError> {
-    created(destinations::create(&control, actor, spec).await)
+    created(destinations::create(&control, &actor, spec).await)
 }
 
 /// Lists destinations, newest first.
-#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(PageQuery),
+#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", security(("token" = ["read"])), params(PageQuery),
     responses((status = 200, body = Page<Destination>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Destination>>, ApiError> {
-    Ok(Json(destinations::list(&control, actor, &query.into()).await?))
+    Ok(Json(destinations::list(&control, &actor, &query.into()).await?))
 }
 
 /// Returns a destination.
-#[utoipa::path(get, path = "/v1/destinations/{id}", tag = "destinations",
+#[utoipa::path(get, path = "/v1/destinations/{id}", tag = "destinations", security(("token" = ["read"])),
     params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::show(&control, actor, &id).await?))
+    Ok(Json(destinations::show(&control, &actor, &id).await?))
 }
 
 /// Creates the destination with this name, or replaces its settings.
@@ -55,7 +56,7 @@ pub(super) async fn show(
 /// if the scheme, host and port of the URL are unchanged. `dropped` in the response lists every setting that was reset
 /// or removed. If calls are concurrent, the last one replaces all settings. If the body has a `name`, it must equal the
 /// name in the path.
-#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations",
+#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", security(("token" = ["write"])),
     params(("name" = schema::DestinationName, Path)),
     request_body = DestinationSpec,
     responses(
@@ -69,7 +70,7 @@ pub(super) async fn put(
     Segment(name): Segment,
     Body(spec): Body<DestinationSpec>,
 ) -> Result<(StatusCode, Json<Destination>), ApiError> {
-    put_answer(destinations::put(&control, actor, &name, spec).await)
+    put_answer(destinations::put(&control, &actor, &name, spec).await)
 }
 
 /// Updates a destination.
@@ -77,7 +78,7 @@ pub(super) async fn put(
 /// Concurrent changes to different fields are all applied. The merged settings must be complete: a rate limit needs
 /// `limit` and `per`, and a retry policy needs either `schedule_s` or all of `initial_s`, `multiplier`, `max_s` and
 /// `attempts`.
-#[utoipa::path(patch, path = "/v1/destinations/{id}", tag = "destinations",
+#[utoipa::path(patch, path = "/v1/destinations/{id}", tag = "destinations", security(("token" = ["write"])),
     params(("id" = schema::DestinationReference, Path)), request_body = DestinationPatch,
     responses((status = 200, body = Destination), Conflicts))]
 pub(super) async fn change(
@@ -86,7 +87,7 @@ pub(super) async fn change(
     Segment(id): Segment,
     Body(patch): Body<DestinationPatch>,
 ) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::change(&control, actor, &id, patch).await?))
+    Ok(Json(destinations::change(&control, &actor, &id, patch).await?))
 }
 
 /// Deletes a destination and its routes.
@@ -97,46 +98,46 @@ pub(super) async fn change(
 /// Pending deliveries are cancelled in the background, at several thousand per second. Until then, each of them is
 /// `held` with the deletion as `held_reason`, counts as pending in the replay that created it, cannot be retried, and
 /// is not matched by replays of cancelled deliveries. Replays whose `destination` is this destination are cancelled.
-#[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations",
+#[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations", security(("token" = ["write"])),
     params(("id" = schema::DestinationReference, Path)), responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    destinations::delete(&control, actor, &id).await?;
+    destinations::delete(&control, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Pauses a destination.
 ///
 /// Deliveries to the destination are held until it is resumed.
-#[utoipa::path(post, path = "/v1/destinations/{id}/pause", tag = "destinations",
+#[utoipa::path(post, path = "/v1/destinations/{id}/pause", tag = "destinations", security(("token" = ["write"])),
     params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn pause(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::pause(&control, actor, &id).await?))
+    Ok(Json(destinations::pause(&control, &actor, &id).await?))
 }
 
 /// Resumes a paused or disabled destination.
 ///
 /// Its deliveries are sent again, within its limits. The previous health of the destination is reset: back-off,
 /// breaker, reduction and failures.
-#[utoipa::path(post, path = "/v1/destinations/{id}/resume", tag = "destinations",
+#[utoipa::path(post, path = "/v1/destinations/{id}/resume", tag = "destinations", security(("token" = ["write"])),
     params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn resume(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::resume(&control, actor, &id).await?))
+    Ok(Json(destinations::resume(&control, &actor, &id).await?))
 }
 
 /// Returns the health of a destination: breaker, back-off, reduced limits, failures and waiting deliveries.
-#[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
+#[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations", security(("token" = ["read"])),
     params(("id" = schema::DestinationReference, Path)),
     responses((status = 200, body = DestinationHealth)))]
 pub(super) async fn health(
@@ -144,18 +145,19 @@ pub(super) async fn health(
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<DestinationHealth>, ApiError> {
-    Ok(Json(health::show(&control, actor, &id).await?))
+    Ok(Json(health::show(&control, &actor, &id).await?))
 }
 
 /// Returns the signing secret of a destination.
 #[utoipa::path(get, path = "/v1/destinations/{id}/signing-secret", tag = "destinations",
+    security(("token" = ["secrets"])),
     params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = SigningSecret), Conflicts))]
 pub(super) async fn signing_secret(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<SigningSecret>, ApiError> {
-    Ok(Json(signing::show(&control, actor, &id).await?))
+    Ok(Json(signing::show(&control, &actor, &id).await?))
 }
 
 /// Rotates the signing secret of a destination.
@@ -163,6 +165,7 @@ pub(super) async fn signing_secret(
 /// Until the overlap ends, deliveries are signed with both the new and the previous signing secrets, so that the
 /// destination can switch without rejecting any. The request body is optional.
 #[utoipa::path(post, path = "/v1/destinations/{id}/signing-secret/rotate", tag = "destinations",
+    security(("token" = ["secrets"])),
     params(("id" = schema::DestinationReference, Path)), request_body = Rotation,
     responses((status = 200, body = SigningSecret)))]
 pub(super) async fn rotate_signing_secret(
@@ -171,5 +174,5 @@ pub(super) async fn rotate_signing_secret(
     Segment(id): Segment,
     OptionalBody(rotation): OptionalBody<Rotation>,
 ) -> Result<Json<SigningSecret>, ApiError> {
-    Ok(Json(signing::rotate(&control, actor, &id, rotation).await?))
+    Ok(Json(signing::rotate(&control, &actor, &id, rotation).await?))
 }

@@ -44,7 +44,7 @@ pub struct EventQuery {
 }
 
 /// Lists events, newest first.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventQuery),
+#[utoipa::path(get, path = "/v1/events", tag = "events", security(("token" = ["read"])), params(EventQuery),
     responses((status = 200, body = Page<Event>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -53,28 +53,30 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Event>>, ApiError> {
     let EventQuery { source, event_type, key, verification, after, before, limit, cursor } = query;
     let filter = EventFilter { source, event_type, key, verification, after, before };
-    Ok(Json(events::list(&control, actor, filter, &PageRequest { limit, cursor }).await?))
+    Ok(Json(events::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
 }
 
 /// Returns an event with its deliveries, its decision, and what each route would decide now.
 ///
 /// `decision` is what was decided when the event was stored or released; `routes` is what each route would decide now.
 /// If `id` is the id of a copy, the original event is returned.
-#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = schema::EventId, Path)),
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", security(("token" = ["read"])),
+    params(("id" = schema::EventId, Path)),
     responses((status = 200, body = EventDetail)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<EventDetail>, ApiError> {
-    Ok(Json(events::explain(&control, actor, &id).await?))
+    Ok(Json(events::explain(&control, &actor, &id).await?))
 }
 
 /// Returns the raw body of an event.
 ///
 /// The body is untrusted, so it is always returned as an `application/octet-stream` attachment that browsers do not
 /// render. The original content type is in `headers` of the event.
-#[utoipa::path(get, path = "/v1/events/{id}/body", tag = "events", params(("id" = schema::EventId, Path)),
+#[utoipa::path(get, path = "/v1/events/{id}/body", tag = "events", security(("token" = ["bodies"])),
+    params(("id" = schema::EventId, Path)),
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         description = "The raw bytes of the body.",
@@ -85,12 +87,13 @@ pub(super) async fn body(
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let Content { id, body } = events::body(&control, actor, &id).await?;
+    let Content { id, body } = events::body(&control, &actor, &id).await?;
     Ok(attachment(&id.to_string(), body))
 }
 
 /// Returns the raw body of the first copy whose body differs from the event's.
-#[utoipa::path(get, path = "/v1/events/{id}/changed-copy/body", tag = "events", params(("id" = schema::EventId, Path)),
+#[utoipa::path(get, path = "/v1/events/{id}/changed-copy/body", tag = "events", security(("token" = ["bodies"])),
+    params(("id" = schema::EventId, Path)),
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         description = "The raw bytes of the body.",
@@ -101,7 +104,7 @@ pub(super) async fn changed_copy_body(
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let Content { id, body } = events::changed_copy_body(&control, actor, &id).await?;
+    let Content { id, body } = events::changed_copy_body(&control, &actor, &id).await?;
     Ok(attachment(&id.to_string(), body))
 }
 
@@ -109,12 +112,13 @@ pub(super) async fn changed_copy_body(
 ///
 /// The event is routed as if it had just arrived. Releasing an event twice has no effect. To release many events,
 /// create a replay with `"verification": "failed"` in its `filter`.
-#[utoipa::path(post, path = "/v1/events/{id}/release", tag = "events", params(("id" = schema::EventId, Path)),
+#[utoipa::path(post, path = "/v1/events/{id}/release", tag = "events", security(("token" = ["replay"])),
+    params(("id" = schema::EventId, Path)),
     responses((status = 200, body = EventDetail), Conflicts))]
 pub(super) async fn release(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<EventDetail>, ApiError> {
-    Ok(Json(events::release(&control, actor, &id).await?))
+    Ok(Json(events::release(&control, &actor, &id).await?))
 }

@@ -14,8 +14,8 @@ use http::Method;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::input;
 use super::problem::ApiError;
+use super::{acting, input};
 use crate::control::Error as Refused;
 use crate::control::fields::FieldError;
 
@@ -29,6 +29,7 @@ struct Call {
     /// The names of the query parameters.
     parameters: BTreeSet<String>,
     takes_body: bool,
+    acts_for_a_customer: bool,
 }
 
 impl Known {
@@ -42,6 +43,11 @@ impl Known {
         Self(Arc::new(calls.collect()))
     }
 
+    /// Whether a call takes the parameters that name a customer.
+    pub(crate) fn acts_for_a_customer(&self, path: &str, method: &Method) -> bool {
+        self.call(path, method).is_some_and(|call| call.acts_for_a_customer)
+    }
+
     fn call(&self, path: &str, method: &Method) -> Option<&Call> {
         self.0.get(&(path.to_owned(), method.as_str().to_ascii_lowercase()))
     }
@@ -49,11 +55,12 @@ impl Known {
 
 impl Call {
     fn of(operation: &Value) -> Self {
-        let parameters = operation["parameters"].as_array().into_iter().flatten();
-        let queried = parameters.filter(|parameter| parameter["in"] == "query");
+        let parameters = || operation["parameters"].as_array().into_iter().flatten();
+        let queried = parameters().filter(|parameter| parameter["in"] == "query");
         Self {
             parameters: queried.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect(),
             takes_body: operation.get("requestBody").is_some(),
+            acts_for_a_customer: parameters().any(|parameter| parameter["name"] == acting::HEADER),
         }
     }
 

@@ -14,13 +14,13 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::control;
-use crate::control::error::Conflict;
+use crate::control::error::{Conflict, whole_seconds};
 use crate::control::fields::FieldError;
 
 /// Why a request is refused or fails.
 #[derive(Debug)]
 pub enum ApiError {
-    /// The bearer token is missing or wrong.
+    /// The bearer token is missing, or it is not accepted.
     Unauthorized,
     /// The API has no such path.
     NoSuchCall,
@@ -40,7 +40,10 @@ pub enum ApiError {
 
 impl From<control::Error> for ApiError {
     fn from(error: control::Error) -> Self {
-        Self::Refused(error)
+        match error {
+            control::Error::Unauthenticated => Self::Unauthorized,
+            error => Self::Refused(error),
+        }
     }
 }
 
@@ -90,9 +93,7 @@ impl ApiError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Unauthorized => {
-                (StatusCode::UNAUTHORIZED, "/problems/unauthorized", "authentication required", "unauthorized")
-            }
+            Self::Unauthorized => UNAUTHORIZED,
             Self::NoSuchCall => NOT_FOUND,
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -117,11 +118,23 @@ impl ApiError {
         }
     }
 
+    /// When the caller may try again, in seconds; `None` if that would not help.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Refused(control::Error::TooManyWrongTokens(wait)) => Some(whole_seconds(*wait)),
+            _ if self.class().0 == StatusCode::SERVICE_UNAVAILABLE => Some(2),
+            _ => None,
+        }
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::Unauthorized => {
-                "send the header Authorization: Bearer <token>, where <token> is the relay's TIDEGATE_ADMIN_TOKEN"
-                    .to_owned()
+                format!(
+                    "send the header Authorization: Bearer <token>; {} (POST /v1/tokens), and the relay's \
+                     TIDEGATE_ADMIN_TOKEN is accepted too",
+                    control::Error::Unauthenticated.detail()
+                )
             }
             Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
             Self::MethodNotAllowed => {
@@ -154,15 +167,20 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
     match conflict {
         Conflict::NameTaken => Some("PUT …/by-name/{name}"),
         Conflict::SecretClosed => Some("POST …/signing-secret/rotate"),
+        Conflict::SourceLimit | Conflict::DestinationLimit => Some("PATCH /v1/customers/{id}"),
         Conflict::RouteExists
         | Conflict::ChangedMeanwhile
         | Conflict::NotPending
         | Conflict::DestinationGone
         | Conflict::BodyGone
         | Conflict::NotFailed
-        | Conflict::ReplayFinished => None,
+        | Conflict::ReplayFinished
+        | Conflict::DefaultCustomer => None,
     }
 }
+
+const UNAUTHORIZED: Class =
+    (StatusCode::UNAUTHORIZED, "/problems/unauthorized", "authentication required", "unauthorized");
 
 const NOT_FOUND: Class = (StatusCode::NOT_FOUND, "/problems/not-found", "not found", "not_found");
 
@@ -170,6 +188,14 @@ const NOT_FOUND: Class = (StatusCode::NOT_FOUND, "/problems/not-found", "not fou
 fn class_of(error: &control::Error) -> Class {
     use control::Error;
     match error {
+        Error::Unauthenticated => UNAUTHORIZED,
+        Error::TooManyWrongTokens(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "/problems/too-many-wrong-tokens",
+            "too many wrong tokens",
+            "too_many_wrong_tokens",
+        ),
+        Error::Forbidden(_) => (StatusCode::FORBIDDEN, "/problems/forbidden", "not allowed", "forbidden"),
         Error::NotFound(_) => NOT_FOUND,
         Error::PastRetention(_) => {
             (StatusCode::GONE, "/problems/past-retention", "event body no longer available", "past_retention")
@@ -223,7 +249,10 @@ fn log(error: &control::Error) {
         }
         Error::Edge(_) => tracing::warn!(error = cause, "a request failed because the edge did not confirm a change"),
         Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
-        Error::NotFound(_)
+        Error::Unauthenticated
+        | Error::TooManyWrongTokens(_)
+        | Error::Forbidden(_)
+        | Error::NotFound(_)
         | Error::PastRetention(_)
         | Error::Invalid(_)
         | Error::Conflict(_)
@@ -240,14 +269,15 @@ impl IntoResponse for ApiError {
             log(error);
         }
         let (status, ..) = self.class();
+        let retry_after = self.retry_after_s();
         let mut response = (status, Json(self.problem())).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -264,7 +294,7 @@ pub(crate) struct Refusal {
 }
 
 /// Every response with a problem document.
-pub(crate) fn refusals() -> [Refusal; 13] {
+pub(crate) fn refusals() -> [Refusal; 15] {
     let refusal = |status, name, description| Refusal { status, name, description, headers: &[] };
     [
         refusal(
@@ -275,8 +305,14 @@ pub(crate) fn refusals() -> [Refusal; 13] {
         ),
         Refusal {
             headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
-            ..refusal(401, "Unauthorized", "The bearer token is missing or wrong.")
+            ..refusal(401, "Unauthorized", "The bearer token is missing, unknown, expired or revoked.")
         },
+        refusal(
+            403,
+            "Forbidden",
+            "The token lacks the scope that the operation needs, or it is bound to a customer and the request is about \
+             another one or about none; `detail` says what is missing.",
+        ),
         refusal(404, "NotFound", "The object or endpoint does not exist."),
         Refusal {
             headers: &[("allow", "The methods that the endpoint supports.")],
@@ -303,6 +339,14 @@ pub(crate) fn refusals() -> [Refusal; 13] {
             "Invalid",
             "A field or parameter is missing, unknown or invalid; `errors` lists the problems that were found.",
         ),
+        Refusal {
+            headers: &[("retry-after", "The number of seconds to wait before retrying.")],
+            ..refusal(
+                429,
+                "TooManyWrongTokens",
+                "Too many wrong tokens have come from this address, so the token was not looked up.",
+            )
+        },
         refusal(500, "Internal", "An internal error occurred. The relay's log contains the cause."),
         refusal(502, "EdgeFailed", "The edge did not confirm the deletion, so the source was not deleted."),
         Refusal {

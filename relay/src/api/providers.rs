@@ -11,14 +11,16 @@ use crate::control::{Actor, schema};
 /// Lists all providers of the catalogue.
 ///
 /// All providers are returned on one page; `next_cursor` is always null.
-#[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>)))]
-pub(super) async fn list(actor: Actor) -> Json<Page<Provider>> {
-    Json(providers::list(actor))
+#[utoipa::path(get, path = "/v1/providers", tag = "providers", security(("token" = ["read"])),
+    responses((status = 200, body = Page<Provider>)))]
+pub(super) async fn list(actor: Actor) -> Result<Json<Page<Provider>>, ApiError> {
+    Ok(Json(providers::list(&actor)?))
 }
 
 /// Returns a provider.
-#[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", params(("id" = schema::ProviderId, Path)),
+#[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", security(("token" = ["read"])),
+    params(("id" = schema::ProviderId, Path)),
     responses((status = 200, body = Provider)))]
 pub(super) async fn show(actor: Actor, Segment(id): Segment) -> Result<Json<Provider>, ApiError> {
-    Ok(Json(providers::show(actor, &id)?))
+    Ok(Json(providers::show(&actor, &id)?))
 }

@@ -35,7 +35,7 @@ pub struct RejectionQuery {
 }
 
 /// Lists rejections, newest first.
-#[utoipa::path(get, path = "/v1/rejections", tag = "rejections", params(RejectionQuery),
+#[utoipa::path(get, path = "/v1/rejections", tag = "rejections", security(("token" = ["read"])), params(RejectionQuery),
     responses((status = 200, body = Page<Rejection>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -44,5 +44,5 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Rejection>>, ApiError> {
     let RejectionQuery { source, after, before, limit, cursor } = query;
     let (filter, page) = (RejectionFilter { source, after, before }, PageRequest { limit, cursor });
-    Ok(Json(rejections::list(&control, actor, &filter, &page).await?))
+    Ok(Json(rejections::list(&control, &actor, &filter, &page).await?))
 }

@@ -22,7 +22,7 @@ use crate::control::{Actor, Control, schema};
 /// `filter.error` requires `filter.state`; only `dead` deliveries have an error class. `filter.verifies_now` requires
 /// `filter.verification`, which cannot be combined with `filter.state`, `filter.destination` or `destination`. `cursor`
 /// requires `dry_run`. `filter.before` must be later than `filter.after`.
-#[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
+#[utoipa::path(post, path = "/v1/replays", tag = "replays", security(("token" = ["replay"])), request_body = NewReplay,
     responses(
         (status = 201, body = Replay),
         (status = 200, body = ReplayPlan, description = "Dry run: the number of matches. Nothing was created."),
@@ -33,44 +33,46 @@ pub(super) async fn create(
     actor: Actor,
     Body(request): Body<NewReplay>,
 ) -> Result<Response, ApiError> {
-    Ok(match replays::create(&control, actor, request).await? {
+    Ok(match replays::create(&control, &actor, request).await? {
         Made::Replay(replay) => (StatusCode::CREATED, Json(replay)).into_response(),
         Made::Plan(plan) => Json(plan).into_response(),
     })
 }
 
 /// Lists replays, newest first.
-#[utoipa::path(get, path = "/v1/replays", tag = "replays", params(PageQuery),
+#[utoipa::path(get, path = "/v1/replays", tag = "replays", security(("token" = ["read"])), params(PageQuery),
     responses((status = 200, body = Page<Replay>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Replay>>, ApiError> {
-    Ok(Json(replays::list(&control, actor, &query.into()).await?))
+    Ok(Json(replays::list(&control, &actor, &query.into()).await?))
 }
 
 /// Returns a replay and its progress.
-#[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", params(("id" = schema::ReplayId, Path)),
+#[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", security(("token" = ["read"])),
+    params(("id" = schema::ReplayId, Path)),
     responses((status = 200, body = Replay)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Replay>, ApiError> {
-    Ok(Json(replays::show(&control, actor, &id).await?))
+    Ok(Json(replays::show(&control, &actor, &id).await?))
 }
 
 /// Cancels a replay and its pending and held deliveries.
 ///
 /// The relay stops sending the deliveries of the replay, usually within two seconds. Attempts in flight are not
 /// aborted.
-#[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = schema::ReplayId, Path)),
+#[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", security(("token" = ["replay"])),
+    params(("id" = schema::ReplayId, Path)),
     responses((status = 200, body = Replay), Conflicts))]
 pub(super) async fn cancel(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Replay>, ApiError> {
-    Ok(Json(replays::cancel(&control, actor, &id).await?))
+    Ok(Json(replays::cancel(&control, &actor, &id).await?))
 }

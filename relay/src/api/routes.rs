@@ -35,18 +35,18 @@ pub struct RouteQuery {
 /// Creates a route from a source to a destination.
 ///
 /// `source` and `destination` are required. An expression that does not compile returns 422.
-#[utoipa::path(post, path = "/v1/routes", tag = "routes", request_body = RouteSpec,
+#[utoipa::path(post, path = "/v1/routes", tag = "routes", security(("token" = ["write"])), request_body = RouteSpec,
     responses((status = 201, body = Route), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<RouteSpec>,
 ) -> Result<(StatusCode, Json<Route>), ApiError> {
-    created(routes::create(&control, actor, spec).await)
+    created(routes::create(&control, &actor, spec).await)
 }
 
 /// Lists routes, newest first.
-#[utoipa::path(get, path = "/v1/routes", tag = "routes", params(RouteQuery),
+#[utoipa::path(get, path = "/v1/routes", tag = "routes", security(("token" = ["read"])), params(RouteQuery),
     responses((status = 200, body = Page<Route>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -55,18 +55,19 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Route>>, ApiError> {
     let RouteQuery { source, destination, limit, cursor } = query;
     let (filter, page) = (RouteFilter { source, destination }, PageRequest { limit, cursor });
-    Ok(Json(routes::list(&control, actor, &filter, &page).await?))
+    Ok(Json(routes::list(&control, &actor, &filter, &page).await?))
 }
 
 /// Returns a route.
-#[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+#[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["read"])),
+    params(("id" = schema::RouteId, Path)),
     responses((status = 200, body = Route)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::show(&control, actor, &id).await?))
+    Ok(Json(routes::show(&control, &actor, &id).await?))
 }
 
 /// Replaces the settings of a route.
@@ -74,7 +75,8 @@ pub(super) async fn show(
 /// Omitted settings are reset to their defaults; `dropped` in the response lists those that were reset or removed. The
 /// source and destination of a route cannot be changed: if `source` or `destination` is set, it must be the current
 /// one.
-#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
+    params(("id" = schema::RouteId, Path)),
     request_body = RouteSpec, responses((status = 200, body = Route)))]
 pub(super) async fn replace(
     State(control): State<Control>,
@@ -82,13 +84,14 @@ pub(super) async fn replace(
     Segment(id): Segment,
     Body(spec): Body<RouteSpec>,
 ) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::replace(&control, actor, &id, spec).await?))
+    Ok(Json(routes::replace(&control, &actor, &id, spec).await?))
 }
 
 /// Updates a route.
 ///
 /// Concurrent changes to different fields are all applied.
-#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
+    params(("id" = schema::RouteId, Path)),
     request_body = RoutePatch, responses((status = 200, body = Route)))]
 pub(super) async fn change(
     State(control): State<Control>,
@@ -96,20 +99,21 @@ pub(super) async fn change(
     Segment(id): Segment,
     Body(patch): Body<RoutePatch>,
 ) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::change(&control, actor, &id, patch).await?))
+    Ok(Json(routes::change(&control, &actor, &id, patch).await?))
 }
 
 /// Deletes a route.
 ///
 /// Its pending deliveries are still sent, with the transform that was current when they were created. Manual retries
 /// and replays use the route's last transform.
-#[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+#[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
+    params(("id" = schema::RouteId, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    routes::delete(&control, actor, &id).await?;
+    routes::delete(&control, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

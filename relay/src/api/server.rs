@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,6 +43,10 @@ impl Default for Patience {
         Self { head: Duration::from_secs(10), body: Duration::from_secs(20), write: Duration::from_secs(30) }
     }
 }
+
+/// The address of the caller, in the extensions of each request. Behind a proxy it is that of the proxy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// How long the listener waits after an error. The usual cause is a lack of file descriptors, which ends when other
 /// connections are closed.
@@ -102,8 +107,10 @@ async fn connection(
     if socket.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request: Request<Incoming>| {
+    let Ok(peer) = socket.peer_addr() else { return };
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let mut router = router.clone();
+        request.extensions_mut().insert(Peer(peer.ip()));
         async move {
             let answered: Result<_, Infallible> =
                 router.call(request.map(|body| Timed::new(body, patience.body))).await;

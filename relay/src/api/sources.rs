@@ -16,36 +16,37 @@ use crate::control::{Actor, Control, schema};
 ///
 /// `name` is required. The settings and the format of the secrets depend on the provider; invalid ones return 422.
 /// `edge` in the response is `pending` until the edge has confirmed the source.
-#[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSpec,
+#[utoipa::path(post, path = "/v1/sources", tag = "sources", security(("token" = ["write"])), request_body = SourceSpec,
     responses((status = 201, body = Source), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<SourceSpec>,
 ) -> Result<(StatusCode, Json<Source>), ApiError> {
-    created(sources::create(&control, actor, spec).await)
+    created(sources::create(&control, &actor, spec).await)
 }
 
 /// Lists sources, newest first.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(PageQuery),
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", security(("token" = ["read"])), params(PageQuery),
     responses((status = 200, body = Page<Source>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Source>>, ApiError> {
-    Ok(Json(sources::list(&control, actor, &query.into()).await?))
+    Ok(Json(sources::list(&control, &actor, &query.into()).await?))
 }
 
 /// Returns a source.
-#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
+#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", security(("token" = ["read"])),
+    params(("id" = schema::SourceReference, Path)),
     responses((status = 200, body = Source)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::show(&control, actor, &id).await?))
+    Ok(Json(sources::show(&control, &actor, &id).await?))
 }
 
 /// Creates the source with this name, or replaces its settings.
@@ -53,11 +54,13 @@ pub(super) async fn show(
 /// Omitted settings are reset to their defaults. Omitted secrets are kept. `dropped` in the response lists every
 /// setting that was reset or removed. If calls are concurrent, the last one replaces all settings. If the body has a
 /// `name`, it must equal the name in the path.
-#[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = schema::SourceName, Path)),
+#[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", security(("token" = ["write"])),
+    params(("name" = schema::SourceName, Path)),
     request_body = SourceSpec,
     responses(
         (status = 200, body = Source, description = "Updated."),
         (status = 201, body = Source, description = "Created."),
+        Conflicts,
     ))]
 pub(super) async fn put(
     State(control): State<Control>,
@@ -65,13 +68,14 @@ pub(super) async fn put(
     Segment(name): Segment,
     Body(spec): Body<SourceSpec>,
 ) -> Result<(StatusCode, Json<Source>), ApiError> {
-    put_answer(sources::put(&control, actor, &name, spec).await)
+    put_answer(sources::put(&control, &actor, &name, spec).await)
 }
 
 /// Updates a source.
 ///
 /// Concurrent changes to different fields are all applied.
-#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
+#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", security(("token" = ["write"])),
+    params(("id" = schema::SourceReference, Path)),
     request_body = SourcePatch, responses((status = 200, body = Source)))]
 pub(super) async fn change(
     State(control): State<Control>,
@@ -79,7 +83,7 @@ pub(super) async fn change(
     Segment(id): Segment,
     Body(patch): Body<SourcePatch>,
 ) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::change(&control, actor, &id, patch).await?))
+    Ok(Json(sources::change(&control, &actor, &id, patch).await?))
 }
 
 /// Deletes a source and its routes.
@@ -87,14 +91,15 @@ pub(super) async fn change(
 /// First, the edge stops accepting requests for the source. If the edge does not confirm that, nothing is deleted and
 /// 502 is returned. Events are kept, and their pending deliveries are still sent with the transform that was current
 /// when they were created.
-#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
+#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", security(("token" = ["write"])),
+    params(("id" = schema::SourceReference, Path)),
     responses((status = 204), Conflicts, EdgeFailed))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    sources::delete(&control, actor, &id).await?;
+    sources::delete(&control, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -102,7 +107,7 @@ pub(super) async fn delete(
 ///
 /// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider
 /// without rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
-#[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
+#[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources", security(("token" = ["write"])),
     params(("id" = schema::SourceReference, Path)), request_body = NewSecret,
     responses((status = 200, body = Source)))]
 pub(super) async fn add_secret(
@@ -111,5 +116,5 @@ pub(super) async fn add_secret(
     Segment(id): Segment,
     Body(new): Body<NewSecret>,
 ) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::add_secret(&control, actor, &id, new).await?))
+    Ok(Json(sources::add_secret(&control, &actor, &id, new).await?))
 }

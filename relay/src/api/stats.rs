@@ -37,7 +37,7 @@ pub struct StatsQuery {
 ///
 /// Counts are kept for `TIDEGATE_METADATA_RETENTION_DAYS`. `from` must be earlier than `to`, and the range can have at
 /// most 1,500 steps. `source` and `destination` cannot be combined.
-#[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StatsQuery),
+#[utoipa::path(get, path = "/v1/stats", tag = "stats", security(("token" = ["read"])), params(StatsQuery),
     responses((status = 200, body = Stats)))]
 pub(super) async fn show(
     State(control): State<Control>,
@@ -45,5 +45,5 @@ pub(super) async fn show(
     Params(query): Params<StatsQuery>,
 ) -> Result<Json<Stats>, ApiError> {
     let StatsQuery { source, destination, from, to, step } = query;
-    Ok(Json(stats::show(&control, actor, &StatsFilter { source, destination, from, to, step }).await?))
+    Ok(Json(stats::show(&control, &actor, &StatsFilter { source, destination, from, to, step }).await?))
 }

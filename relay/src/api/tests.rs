@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::description;
 use super::description::values::MEANINGS;
+use crate::control::Scope;
 
 fn described() -> Value {
     serde_json::to_value(description()).expect("json")
@@ -74,6 +75,16 @@ fn every_call_is_described() {
         "get /v1/unreadable-messages/{id}/message",
         "post /v1/unreadable-messages/{id}/release",
         "get /v1/stats",
+        "post /v1/customers",
+        "get /v1/customers",
+        "get /v1/customers/{id}",
+        "patch /v1/customers/{id}",
+        "put /v1/customers/by-name/{name}",
+        "post /v1/tokens",
+        "get /v1/tokens",
+        "get /v1/tokens/{id}",
+        "post /v1/tokens/{id}/revoke",
+        "get /v1/whoami",
     ]);
     let described = described();
     let operations = operations(&described);
@@ -95,6 +106,51 @@ fn the_description_is_openapi_3_1_and_its_references_resolve() {
     assert!(references > 40, "{references}");
 }
 
+#[test]
+fn every_call_names_the_one_scope_that_it_needs() {
+    let scopes: BTreeSet<&str> = Scope::ALL.into_iter().map(Scope::name).collect();
+    for (name, operation) in operations(&described()).into_iter().filter(|(name, _)| name.contains(" /v1/")) {
+        let required = operation["security"][0]["token"].as_array().unwrap_or_else(|| panic!("{name} names no token"));
+        let required: Vec<&str> = required.iter().filter_map(Value::as_str).collect();
+        let has_forbidden = statuses(&operation).contains(&403);
+        match required.as_slice() {
+            [] => assert!(name == "get /v1/whoami" && !has_forbidden, "{name}"),
+            [scope] => assert!(scopes.contains(scope) && has_forbidden, "{name}: {scope}"),
+            several => panic!("{name}: {several:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_call_about_what_a_customer_owns_takes_the_parameters_that_name_a_customer() {
+    let elsewhere = [
+        "/v1/providers",
+        "/v1/unreadable-messages",
+        "/v1/customers",
+        "/v1/tokens",
+        "/v1/whoami",
+        "/healthz",
+        "/readyz",
+    ];
+    let mut of_all = 0;
+    for (name, operation) in operations(&described()) {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let find = |place: &str, name: &str| {
+            parameters.iter().find(|parameter| parameter["in"] == place && parameter["name"] == name)
+        };
+        let (header, query) = (find("header", "Tidegate-Customer"), find("query", "customer"));
+        let owned = !elsewhere.iter().any(|path| name.contains(path));
+        assert_eq!((header.is_some(), query.is_some()), (owned, owned), "{name}");
+        let (Some(header), Some(query)) = (header, query) else { continue };
+        assert_eq!(header["schema"], query["schema"], "{name}");
+        let is_of_all = header["schema"]["$ref"] == "#/components/schemas/CustomerReferenceOrAll";
+        of_all += usize::from(is_of_all);
+        let is_list = name.starts_with("get ") && !name.contains('{') && name != "get /v1/stats";
+        assert_eq!(is_of_all, is_list, "{name}");
+    }
+    assert_eq!(of_all, 7);
+}
+
 /// The statuses in the description of a call.
 fn statuses(operation: &Value) -> BTreeSet<u16> {
     let responses = operation["responses"].as_object().expect("responses");
@@ -102,16 +158,16 @@ fn statuses(operation: &Value) -> BTreeSet<u16> {
 }
 
 #[test]
-fn every_call_except_the_health_checks_needs_the_token_and_every_status_is_described() {
+fn every_call_except_the_health_checks_needs_a_token_and_every_status_is_described() {
     let description = described();
     assert_eq!(description["security"], serde_json::json!([{"token": []}]));
     assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
     for (name, operation) in operations(&description) {
-        let open = operation.get("security").is_some();
+        let open = operation["security"] == serde_json::json!([{}]);
         assert_eq!(open, !name.contains(" /v1/"), "{name}");
         let statuses = statuses(&operation);
         let has = |wanted: &[u16]| wanted.iter().all(|status| statuses.contains(status));
-        assert!(has(&[500, 504]) && (open || has(&[400, 401, 422, 503])), "{name}: {statuses:?}");
+        assert!(has(&[500, 504]) && (open || has(&[400, 401, 422, 429, 503])), "{name}: {statuses:?}");
         assert_eq!(has(&[404]), name.contains("{id}"), "{name}: {statuses:?}");
         assert!(operation.get("requestBody").is_none() || has(&[408, 413]), "{name}: {statuses:?}");
     }

@@ -34,7 +34,8 @@ pub struct UnreadableQuery {
 }
 
 /// Lists unreadable messages, newest first.
-#[utoipa::path(get, path = "/v1/unreadable-messages", tag = "unreadable-messages", params(UnreadableQuery),
+#[utoipa::path(get, path = "/v1/unreadable-messages", tag = "unreadable-messages", security(("token" = ["read"])),
+    params(UnreadableQuery),
     responses((status = 200, body = Page<UnreadableMessage>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -43,11 +44,11 @@ pub(super) async fn list(
 ) -> Result<Json<Page<UnreadableMessage>>, ApiError> {
     let UnreadableQuery { reason, state, limit, cursor } = query;
     let (filter, page) = (UnreadableFilter { reason, state }, PageRequest { limit, cursor });
-    Ok(Json(unreadable::list(&control, actor, &filter, &page).await?))
+    Ok(Json(unreadable::list(&control, &actor, &filter, &page).await?))
 }
 
 /// Returns an unreadable message.
-#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable-messages",
+#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable-messages", security(("token" = ["read"])),
     params(("id" = schema::UnreadableMessageId, Path)),
     responses((status = 200, body = UnreadableMessage)))]
 pub(super) async fn show(
@@ -55,7 +56,7 @@ pub(super) async fn show(
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<UnreadableMessage>, ApiError> {
-    Ok(Json(unreadable::show(&control, actor, &id).await?))
+    Ok(Json(unreadable::show(&control, &actor, &id).await?))
 }
 
 /// Returns the raw bytes of an unreadable message.
@@ -63,6 +64,7 @@ pub(super) async fn show(
 /// The response is the header line that the edge wrote, followed by the body. A large body, which the message only
 /// refers to, is appended if it has been fetched.
 #[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable-messages",
+    security(("token" = ["bodies"])),
     params(("id" = schema::UnreadableMessageId, Path)),
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
@@ -74,7 +76,7 @@ pub(super) async fn message(
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let Message { id, bytes } = unreadable::message(&control, actor, &id).await?;
+    let Message { id, bytes } = unreadable::message(&control, &actor, &id).await?;
     Ok(attachment(&id.to_string(), bytes))
 }
 
@@ -83,13 +85,14 @@ pub(super) async fn message(
 /// Remove the cause first. If the message still cannot be stored, the call returns 409 `still_unreadable`. Releasing a
 /// message twice has no effect.
 #[utoipa::path(post, path = "/v1/unreadable-messages/{id}/release", tag = "unreadable-messages",
+    security(("token" = ["replay"])),
     params(("id" = schema::UnreadableMessageId, Path)), responses((status = 200, body = UnreadableMessage), Conflicts))]
 pub(super) async fn release(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<UnreadableMessage>, ApiError> {
-    Ok(Json(unreadable::release(&control, actor, &id).await?))
+    Ok(Json(unreadable::release(&control, &actor, &id).await?))
 }
 
 /// Releases all unreadable messages that have a given reason.
@@ -97,11 +100,12 @@ pub(super) async fn release(
 /// The relay tries to store the messages one after another in the background. Messages that still cannot be stored are
 /// kept and retried later; `GET /v1/unreadable-messages?state=waiting&reason=…` lists them.
 #[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable-messages",
+    security(("token" = ["replay"])),
     request_body = ReleaseOfMany, responses((status = 202, body = ReleasesBegun)))]
 pub(super) async fn release_many(
     State(control): State<Control>,
     actor: Actor,
     Body(request): Body<ReleaseOfMany>,
 ) -> Result<(StatusCode, Json<ReleasesBegun>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(unreadable::release_many(&control, actor, &request).await?)))
+    Ok((StatusCode::ACCEPTED, Json(unreadable::release_many(&control, &actor, &request).await?)))
 }

@@ -1,27 +1,174 @@
 //! The actor: every function of the control layer takes an [`Actor`].
 
-use shared::id::CustomerId;
+use shared::id::{CustomerId, TokenId};
+use time::OffsetDateTime;
 
-/// The caller of the control layer, and the customer for which it acts.
+use super::error::{Error, Forbidden};
+use super::field_error::FieldError;
+use super::scope::{Scope, Scopes};
+
+/// The caller of the control layer: who it is, what it may do, and for which customer it acts.
 ///
-/// There is only one actor: the bearer of the deployment's root token, who may do everything for the default customer.
-/// The fields are private, so that an actor can only come from [`Actor::root`], which the API calls after it has
-/// checked the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The fields are private, so that an actor can only come from [`super::authentication`], which checks a token, and from
+/// [`super::acting`], which checks for whom the actor may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    customer: CustomerId,
+    who: Who,
+    scopes: Scopes,
+    bound_to: Option<Owner>,
+    acts_for: ActsFor,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// The bearer of a root token of the deployment, which is a setting of the relay.
+    Root,
+    /// The bearer of a token that the API has made.
+    Token {
+        id: TokenId,
+        /// What an operator calls the token.
+        name: String,
+        /// When the token stops being accepted.
+        expires_at: Option<OffsetDateTime>,
+    },
+}
+
+/// A customer, by its id and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub id: CustomerId,
+    pub name: String,
+}
+
+/// For whom an actor acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ActsFor {
+    One(CustomerId),
+    /// All customers, which only some lists allow.
+    All,
 }
 
 impl Actor {
-    /// The bearer of the deployment's root token, acting for the default customer.
+    /// The bearer of a root token, acting for the default customer.
+    pub(super) const fn root() -> Self {
+        let acts_for = ActsFor::One(store::DEFAULT_CUSTOMER);
+        Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for }
+    }
+
+    /// The bearer of a token, acting for the customer that the token is bound to, or else for the default customer.
+    pub(super) fn of_token(who: Who, scopes: Scopes, bound_to: Option<Owner>) -> Self {
+        let customer = bound_to.as_ref().map_or(store::DEFAULT_CUSTOMER, |owner| owner.id);
+        Self { who, scopes, bound_to, acts_for: ActsFor::One(customer) }
+    }
+
+    /// The same actor, acting for this customer.
+    pub(super) fn acting_for(self, customer: CustomerId) -> Self {
+        Self { acts_for: ActsFor::One(customer), ..self }
+    }
+
+    /// The same actor, acting for all customers.
+    pub(super) fn acting_for_all(self) -> Self {
+        Self { acts_for: ActsFor::All, ..self }
+    }
+
+    /// Who calls.
     #[must_use]
-    pub const fn root() -> Self {
-        Self { customer: store::DEFAULT_CUSTOMER }
+    pub const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// What the actor may do.
+    #[must_use]
+    pub const fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
+    /// The customer that the actor is bound to; `None` if it may act for any.
+    #[must_use]
+    pub const fn bound_to(&self) -> Option<&Owner> {
+        self.bound_to.as_ref()
+    }
+
+    /// Checks that the actor has a scope.
+    ///
+    /// # Errors
+    /// Returns [`Error::Forbidden`] if it does not.
+    pub fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.scopes.has(scope) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Scope(scope))) }
+    }
+
+    /// Checks that the actor is bound to no customer, for what belongs to none.
+    ///
+    /// # Errors
+    /// Returns [`Error::Forbidden`] if it is bound to one.
+    pub fn require_unbound(&self) -> Result<(), Error> {
+        if self.bound_to.is_none() { Ok(()) } else { Err(Error::Forbidden(Forbidden::Bound)) }
     }
 
     /// The customer that owns everything that the actor sees and changes.
+    ///
+    /// # Errors
+    /// Returns an invalid field if the actor acts for all customers.
+    pub fn customer(&self) -> Result<CustomerId, Error> {
+        match self.acts_for {
+            ActsFor::One(customer) => Ok(customer),
+            ActsFor::All => {
+                let problem = "\"*\" asks for all customers, which only lists of events, deliveries, rejections, \
+                     sources, destinations, routes and replays do; set it to the name or id of one customer";
+                Err(Error::Invalid(vec![FieldError::new("customer", problem)]))
+            }
+        }
+    }
+
+    /// The customer whose rows a list has; `None` for the rows of all customers.
     #[must_use]
-    pub const fn customer(self) -> CustomerId {
-        self.customer
+    pub const fn listed(&self) -> Option<CustomerId> {
+        match self.acts_for {
+            ActsFor::One(customer) => Some(customer),
+            ActsFor::All => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(scopes: &[Scope], bound_to: Option<Owner>) -> Actor {
+        let who = Who::Token { id: TokenId::mint(1, [1; 10]), name: "ci".to_owned(), expires_at: None };
+        Actor::of_token(who, scopes.iter().copied().collect(), bound_to)
+    }
+
+    #[test]
+    fn the_root_token_has_every_scope_and_acts_for_the_default_customer() {
+        let root = Actor::root();
+        assert!(Scope::ALL.into_iter().all(|scope| root.require(scope).is_ok()));
+        assert_eq!((root.customer().ok(), root.bound_to()), (Some(store::DEFAULT_CUSTOMER), None));
+    }
+
+    #[test]
+    fn an_actor_has_only_its_scopes_and_is_told_which_one_is_missing() {
+        let reader = token(&[Scope::Read], None);
+        assert!(reader.require(Scope::Read).is_ok());
+        let refused = reader.require(Scope::Write);
+        assert!(matches!(refused, Err(Error::Forbidden(Forbidden::Scope(Scope::Write)))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_bound_token_acts_for_its_customer() {
+        let id = CustomerId::mint(1, [2; 10]);
+        let bound = token(&[Scope::Read], Some(Owner { id, name: "acme".to_owned() }));
+        assert_eq!(bound.customer().ok(), Some(id));
+        assert!(bound.require_unbound().is_err() && token(&[], None).require_unbound().is_ok());
+    }
+
+    #[test]
+    fn only_lists_can_be_of_all_customers() {
+        let all = Actor::root().acting_for_all();
+        assert_eq!(all.listed(), None);
+        assert!(matches!(all.customer(), Err(Error::Invalid(errors)) if errors[0].field == "customer"));
+        let id = CustomerId::mint(1, [2; 10]);
+        assert_eq!(all.acting_for(id).listed(), Some(id));
     }
 }

@@ -6,12 +6,14 @@ use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteI
 use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use store::partitions::with_partitions;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::error::{Conflict, Noun};
 use super::fields::Problems;
+use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, destinations, schema};
+use super::{Actor, Control, Error, Scope, destinations, schema};
 use crate::configuration::Snapshot;
 use crate::undecided;
 
@@ -26,6 +28,10 @@ pub struct Delivery {
     /// The id of the delivery.
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
+    /// The name of the customer that owns the delivery. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
     /// The event that is delivered.
     #[schema(value_type = schema::EventId)]
     pub event_id: EventId,
@@ -166,10 +172,11 @@ pub struct DeliveryFilter {
 /// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     filter: DeliveryFilter,
     page: &PageRequest,
 ) -> Result<Page<Delivery>, Error> {
+    actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
@@ -192,17 +199,20 @@ pub async fn list(
     let snapshot = control.configuration.current();
     let selection =
         Selection { event, destination, state, error: filter.error, replayed: None, unusable: snapshot.unusable_ids() };
-    let mut search =
-        deliveries::Page { customer: actor.customer(), selection, limit: window.fetch(), found: Vec::new() };
+    let mut search = deliveries::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    Ok(window.found(ended, search.found, |row| row.id, |row| view(row, &snapshot)))
+    let ids: Vec<Uuid> = search.found.iter().map(|row| row.id).collect();
+    let owners = Owners::of_deliveries(control, actor, &ids).await?;
+    let view = |row: DeliveryRow| Delivery { customer: owners.of(row.id), ..view(row, &snapshot) };
+    Ok(window.found(ended, search.found, |row| row.id, view))
 }
 
 /// The delivery with this id.
 ///
 /// # Errors
 /// Returns an error if the delivery does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Delivery, Error> {
+    actor.require(Scope::Read)?;
     find(control, actor, read_id(id)?).await
 }
 
@@ -210,7 +220,8 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Delivery,
 ///
 /// # Errors
 /// Returns an error if the delivery does not exist, if the limit or the cursor is invalid, or if a query fails.
-pub async fn attempts(control: &Control, actor: Actor, id: &str, page: &PageRequest) -> Result<Page<Attempt>, Error> {
+pub async fn attempts(control: &Control, actor: &Actor, id: &str, page: &PageRequest) -> Result<Page<Attempt>, Error> {
+    actor.require(Scope::Read)?;
     let window = page.window()?;
     let id = read_id(id)?;
     find(control, actor, id).await?;
@@ -224,10 +235,11 @@ pub async fn attempts(control: &Control, actor: Actor, id: &str, page: &PageRequ
 ///
 /// # Errors
 /// Returns an error if the delivery, its destination or the body of its event no longer exists, or if a query fails.
-pub async fn retry(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+pub async fn retry(control: &Control, actor: &Actor, id: &str) -> Result<Delivery, Error> {
+    actor.require(Scope::Replay)?;
     let id = read_id(id)?;
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
-    match deliveries::retry(&control.pool, actor.customer(), id, first_with_body).await? {
+    match deliveries::retry(&control.pool, actor.customer()?, id, first_with_body).await? {
         Retried::Due { destination } => control.engine.expedite(destination, id),
         Retried::Undecided => undecided::decide_now(&control.releaser.intake, id).await?,
         Retried::NotFound => return Err(Error::NotFound(Noun::Delivery)),
@@ -242,9 +254,10 @@ pub async fn retry(control: &Control, actor: Actor, id: &str) -> Result<Delivery
 ///
 /// # Errors
 /// Returns an error if the delivery does not exist, if it has succeeded or is dead, or if a query fails.
-pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Delivery, Error> {
+    actor.require(Scope::Replay)?;
     let id = read_id(id)?;
-    match with_partitions!(&control.pool, deliveries::cancel(&control.pool, actor.customer(), id))? {
+    match with_partitions!(&control.pool, deliveries::cancel(&control.pool, actor.customer()?, id))? {
         Cancelled::Done => {}
         Cancelled::NotPending => return Err(Error::Conflict(Conflict::NotPending)),
         Cancelled::NotFound => return Err(Error::NotFound(Noun::Delivery)),
@@ -254,9 +267,9 @@ pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Deliver
     Ok(delivery)
 }
 
-async fn find(control: &Control, actor: Actor, id: DeliveryId) -> Result<Delivery, Error> {
+async fn find(control: &Control, actor: &Actor, id: DeliveryId) -> Result<Delivery, Error> {
     let snapshot = control.configuration.current();
-    let row = deliveries::find(&control.pool, actor.customer(), id, snapshot.unusable_ids()).await?;
+    let row = deliveries::find(&control.pool, actor.customer()?, id, snapshot.unusable_ids()).await?;
     row.map(|row| view(row, &snapshot)).ok_or(Error::NotFound(Noun::Delivery))
 }
 
@@ -270,6 +283,7 @@ pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
     let waits = waits::of(&row);
     Delivery {
         id: DeliveryId::from_uuid(row.id),
+        customer: None,
         event_id: EventId::from_uuid(row.event_id),
         source_id: SourceId::from_uuid(row.source_id),
         destination_id: DestinationId::from_uuid(row.destination_id),

@@ -16,11 +16,12 @@ use utoipa::ToSchema;
 use self::plan::{content, defaults, patched, settings_of};
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
+use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::rate::RateLimit;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name, schema};
+use super::{Actor, Control, Error, Put, Scope, name, schema};
 use crate::{mint, secrets};
 
 pub use settings::{DestinationPatch, DestinationSpec};
@@ -36,7 +37,11 @@ pub struct Destination {
     /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub id: DestinationId,
-    /// The name, unique among destinations.
+    /// The name of the customer that owns the destination. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
+    /// The name, unique among the destinations of a customer.
     pub name: String,
     /// The URL that deliveries are sent to.
     pub url: String,
@@ -90,14 +95,15 @@ pub struct Destination {
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
-pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> Result<Destination, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: DestinationSpec) -> Result<Destination, Error> {
+    actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
     let checked = spec.check(&control.egress, &mut problems);
     let checked = problems.finish_with(checked)?;
     let id = DestinationId::from_uuid(mint::uuid());
     let content = content(control, id, None, checked, mint::now_ms())?;
-    let inserted = destinations::insert(&control.pool, actor.customer(), id, &name, shard(id), &content).await;
+    let inserted = destinations::insert(&control.pool, actor.customer()?, id, &name, shard(id), &content).await;
     let taken = conflict_of(&[(Constraint::DestinationName, Conflict::NameTaken)]);
     Ok(activated(control, inserted.map_err(taken)?, true).await?.value)
 }
@@ -106,17 +112,21 @@ pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> R
 ///
 /// # Errors
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
-pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Destination>, Error> {
+pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Result<Page<Destination>, Error> {
+    actor.require(Scope::Read)?;
     let window = page.window()?;
-    let rows = destinations::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+    let rows = destinations::page(&control.pool, actor.listed(), window.cursor, window.fetch()).await?;
+    let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
+    let view = |row: DestinationRow| Destination { customer: owners.of(row.id), ..view(control, row) };
+    Ok(window.page(rows, |row| row.id, view))
 }
 
 /// The destination with this id or name, as the API shows it.
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
+    actor.require(Scope::Read)?;
     Ok(view(control, find(control, actor, id).await?))
 }
 
@@ -128,10 +138,11 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Destinati
 /// Returns every invalid field, or an error if a query fails.
 pub async fn put(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     name: &str,
     spec: DestinationSpec,
 ) -> Result<Put<Destination>, Error> {
+    actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     name::check_path(name, spec.name.as_deref(), &mut problems);
     let checked = spec.check(&control.egress, &mut problems);
@@ -139,7 +150,7 @@ pub async fn put(
     let headers_are_given = checked.headers.is_some();
     let new = DestinationId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&DestinationRow>| content(control, id, before, checked, mint::now_ms());
-    let put = destinations::put(&control.pool, actor.customer(), name, (new, shard(new)), plan).await?;
+    let put = destinations::put(&control.pool, actor.customer()?, name, (new, shard(new)), plan).await?;
     activated(control, put, headers_are_given).await
 }
 
@@ -147,12 +158,13 @@ pub async fn put(
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the destination does not exist or a query fails.
-pub async fn change(control: &Control, actor: Actor, id: &str, patch: DestinationPatch) -> Result<Destination, Error> {
+pub async fn change(control: &Control, actor: &Actor, id: &str, patch: DestinationPatch) -> Result<Destination, Error> {
+    actor.require(Scope::Write)?;
     let headers_are_given = patch.headers.is_some();
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
     let plan = |row: &DestinationRow| patched(control, row, patch, mint::now_ms());
-    let changed = destinations::change(&control.pool, actor.customer(), id, name, plan).await?;
+    let changed = destinations::change(&control.pool, actor.customer()?, id, name, plan).await?;
     let changed = changed.ok_or(Error::NotFound(Noun::Destination))?;
     Ok(activated(control, changed, headers_are_given).await?.value)
 }
@@ -161,9 +173,10 @@ pub async fn change(control: &Control, actor: Actor, id: &str, patch: Destinatio
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
+pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+    actor.require(Scope::Write)?;
     let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
-    let version = deleted_destinations::delete(&control.pool, actor.customer(), id).await?;
+    let version = deleted_destinations::delete(&control.pool, actor.customer()?, id).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
     control.active(version).await
@@ -173,7 +186,8 @@ pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Err
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
+    actor.require(Scope::Write)?;
     set_state(control, actor, id, DestinationState::Paused).await
 }
 
@@ -181,20 +195,21 @@ pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destinat
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn resume(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+pub async fn resume(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
+    actor.require(Scope::Write)?;
     set_state(control, actor, id, DestinationState::Active).await
 }
 
 /// The destination with this id or name.
-pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<DestinationRow, Error> {
+pub(super) async fn find(control: &Control, actor: &Actor, text: &str) -> Result<DestinationRow, Error> {
     let (id, name) = name::id_or_name(text);
-    destinations::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Destination))
+    destinations::find(&control.pool, actor.customer()?, id, name).await?.ok_or(Error::NotFound(Noun::Destination))
 }
 
 /// The id of a destination that a filter names. An id is not looked up, because deliveries outlive their destination.
 pub(super) async fn id_of(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     field: &str,
     text: Option<&str>,
     problems: &mut Problems,
@@ -202,6 +217,10 @@ pub(super) async fn id_of(
     let Some(text) = text else { return Ok(None) };
     if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
+    }
+    if actor.listed().is_none() {
+        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
+        return Ok(None);
     }
     let found = find(control, actor, text).await;
     problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
@@ -224,13 +243,13 @@ async fn activated(control: &Control, changed: Changed, headers_are_given: bool)
     Ok(Put { value: Destination { headers_cleared, dropped, ..view(control, row) }, created: false })
 }
 
-async fn set_state(control: &Control, actor: Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
+async fn set_state(control: &Control, actor: &Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
     let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
-    if let Some(version) = destinations::set_state(&control.pool, actor.customer(), id, state).await? {
+    if let Some(version) = destinations::set_state(&control.pool, actor.customer()?, id, state).await? {
         control.active(version).await?;
         control.engine.rescan(id);
     }
-    let row = destinations::find(&control.pool, actor.customer(), Some(id), None).await?;
+    let row = destinations::find(&control.pool, actor.customer()?, Some(id), None).await?;
     Ok(view(control, row.ok_or(Error::NotFound(Noun::Destination))?))
 }
 
@@ -294,6 +313,7 @@ fn view(control: &Control, row: DestinationRow) -> Destination {
     let header_names = header_names(control, &row);
     Destination {
         id,
+        customer: None,
         name: row.name,
         url: row.url,
         state: row.state,

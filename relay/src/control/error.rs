@@ -4,15 +4,23 @@
 //! [`Error::NotTried`] and [`Error::Edge`] is also shown to the caller.
 
 use std::fmt;
+use std::time::Duration;
 
 use store::{Constraint, Kind};
 
 use super::field_error::FieldError;
+use super::scope::Scope;
 use crate::history::Retention;
 
 /// Why a request is refused or fails. An interface translates it; the REST API makes a problem document of it.
 #[derive(Debug)]
 pub enum Error {
+    /// The token is unknown, expired or revoked.
+    Unauthenticated,
+    /// The address of the caller has sent too many wrong tokens. A token from there is looked up again after this time.
+    TooManyWrongTokens(Duration),
+    /// The actor may not do this.
+    Forbidden(Forbidden),
     /// The object does not exist, or belongs to another customer.
     NotFound(Noun),
     /// The body of an event is no longer kept.
@@ -42,6 +50,38 @@ pub enum Error {
     Internal(String),
 }
 
+/// Why an actor may not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forbidden {
+    /// It lacks this scope.
+    Scope(Scope),
+    /// It is bound to a customer and named another one.
+    OtherCustomer,
+    /// It is bound to a customer, and what it asks for belongs to none.
+    Bound,
+}
+
+impl Forbidden {
+    /// What is missing and what to do, for the caller.
+    #[must_use]
+    pub fn detail(self) -> String {
+        match self {
+            Self::Scope(scope) => {
+                format!("this token lacks the scope {}, which is needed here; use a token that has it", scope.name())
+            }
+            Self::OtherCustomer => {
+                "this token is bound to one customer and cannot act for another; omit the customer, or use a token \
+                 that is not bound"
+                    .to_owned()
+            }
+            Self::Bound => {
+                "this token is bound to a customer, and this belongs to no customer; use a token that is not bound"
+                    .to_owned()
+            }
+        }
+    }
+}
+
 /// The kinds of objects that may not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noun {
@@ -54,6 +94,8 @@ pub enum Noun {
     Delivery,
     Replay,
     UnreadableMessage,
+    Customer,
+    Token,
 }
 
 impl fmt::Display for Noun {
@@ -68,6 +110,8 @@ impl fmt::Display for Noun {
             Self::Delivery => "delivery",
             Self::Replay => "replay",
             Self::UnreadableMessage => "unreadable message",
+            Self::Customer => "customer",
+            Self::Token => "token",
         })
     }
 }
@@ -85,6 +129,9 @@ pub enum Conflict {
     ReplayFinished,
     /// No master key opens the signing secrets of a destination.
     SecretClosed,
+    SourceLimit,
+    DestinationLimit,
+    DefaultCustomer,
 }
 
 impl Conflict {
@@ -101,6 +148,9 @@ impl Conflict {
             Self::NotFailed => "not_failed",
             Self::ReplayFinished => "replay_finished",
             Self::SecretClosed => "secret_closed",
+            Self::SourceLimit => "source_limit",
+            Self::DestinationLimit => "destination_limit",
+            Self::DefaultCustomer => "default_customer",
         }
     }
 
@@ -133,6 +183,16 @@ impl Conflict {
                 "no key in TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key with \
                  which it was sealed, or rotate the signing secret"
             }
+            Self::SourceLimit => {
+                "the customer already has as many sources as its max_sources allows; delete one, or have the limit raised"
+            }
+            Self::DestinationLimit => {
+                "the customer already has as many destinations as its max_destinations allows; delete one, or have the \
+                 limit raised"
+            }
+            Self::DefaultCustomer => {
+                "the default customer cannot be renamed, because the URLs of its sources do not contain its name"
+            }
         }
     }
 }
@@ -142,8 +202,17 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
+            Self::Unauthenticated => {
+                "send a token that is not expired and not revoked; a token with the scope admin can create one".to_owned()
+            }
+            Self::TooManyWrongTokens(wait) => format!(
+                "too many wrong tokens have come from this address; wait {} s, and then send a token that is not expired \
+                 and not revoked",
+                whole_seconds(*wait)
+            ),
+            Self::Forbidden(forbidden) => forbidden.detail(),
             Self::NotFound(Noun::ChangedCopy) => "this event has no copy with a different body".to_owned(),
-            Self::NotFound(noun @ (Noun::Source | Noun::Destination)) => {
+            Self::NotFound(noun @ (Noun::Source | Noun::Destination | Noun::Customer)) => {
                 format!("this {noun} does not exist; check the id or name")
             }
             Self::NotFound(noun) => format!("this {noun} does not exist; check the id"),
@@ -181,7 +250,10 @@ impl Error {
             | Self::Unavailable(cause)
             | Self::NotActive(cause)
             | Self::Internal(cause) => Some(cause),
-            Self::NotFound(_)
+            Self::Unauthenticated
+            | Self::TooManyWrongTokens(_)
+            | Self::Forbidden(_)
+            | Self::NotFound(_)
             | Self::PastRetention(_)
             | Self::Invalid(_)
             | Self::Conflict(_)
@@ -198,6 +270,9 @@ impl From<store::Error> for Error {
         let cause = error.to_string();
         match error.kind() {
             Kind::Unavailable | Kind::Timeout(_) => Self::Unavailable(cause),
+            Kind::Conflict(Constraint::SourceLimit) => Self::Conflict(Conflict::SourceLimit),
+            Kind::Conflict(Constraint::DestinationLimit) => Self::Conflict(Conflict::DestinationLimit),
+            Kind::Conflict(Constraint::CustomerName) => Self::Conflict(Conflict::NameTaken),
             Kind::Interrupted
             | Kind::Locked
             | Kind::Conflict(_)
@@ -207,6 +282,11 @@ impl From<store::Error> for Error {
             | Kind::Other => Self::Internal(cause),
         }
     }
+}
+
+/// A time in whole seconds, rounded up.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// Explains why the body of an event cannot be shown or delivered again.

@@ -8,13 +8,15 @@ use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::bodies::Body;
 use super::error::Noun;
 use super::fields::Problems;
+use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, schema, sources};
+use super::{Actor, Control, Error, Scope, schema, sources};
 use crate::route::EventView;
 
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
@@ -32,6 +34,10 @@ pub struct Event {
     /// The id of the event.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
+    /// The name of the customer that owns the event. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
     /// The source that received the event.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
@@ -157,10 +163,11 @@ pub struct Content {
 /// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     filter: EventFilter,
     page: &PageRequest,
 ) -> Result<Page<Event>, Error> {
+    actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
@@ -172,16 +179,20 @@ pub async fn list(
         provider_event_id: filter.key,
         verification: filter.verification.map(Verification::as_str),
     };
-    let mut search = events::Page { customer: actor.customer(), selection, limit: window.fetch(), found: Vec::new() };
+    let mut search = events::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    Ok(window.found(ended, search.found, |row| row.id, summary))
+    let ids: Vec<Uuid> = search.found.iter().map(|row| row.id).collect();
+    let owners = Owners::of_events(control, actor, &ids).await?;
+    let view = |row: SummaryRow| Event { customer: owners.of(row.id), ..summary(row) };
+    Ok(window.found(ended, search.found, |row| row.id, view))
 }
 
 /// The body of an event, byte for byte.
 ///
 /// # Errors
 /// Returns an error if the event does not exist, if its body is no longer kept, or if a query fails.
-pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
+pub async fn body(control: &Control, actor: &Actor, id: &str) -> Result<Content, Error> {
+    actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
     let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
@@ -192,7 +203,8 @@ pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, 
 ///
 /// # Errors
 /// Returns an error if the event does not exist or has no such copy, or if a query fails.
-pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
+pub async fn changed_copy_body(control: &Control, actor: &Actor, id: &str) -> Result<Content, Error> {
+    actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
     let body = control.bodies.read_changed_copy(&control.pool, row.id, copy.body_size).await?;
@@ -200,9 +212,9 @@ pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Res
     Ok(Content { id: EventId::from_uuid(copy.id), body })
 }
 
-async fn find(control: &Control, actor: Actor, id: &str) -> Result<EventRow, Error> {
+async fn find(control: &Control, actor: &Actor, id: &str) -> Result<EventRow, Error> {
     let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
-    events::find(&control.pool, actor.customer(), id).await?.ok_or(Error::NotFound(Noun::Event))
+    events::find(&control.pool, actor.customer()?, id).await?.ok_or(Error::NotFound(Noun::Event))
 }
 
 fn view<'a>(row: &'a EventRow, headers: &'a HeaderList, body: &'a [u8]) -> EventView<'a> {
@@ -227,6 +239,7 @@ fn headers(row: &EventRow) -> HeaderList {
 fn summary(row: SummaryRow) -> Event {
     Event {
         id: EventId::from_uuid(row.id),
+        customer: None,
         source_id: SourceId::from_uuid(row.source_id),
         source: row.source_name,
         received_at: Timestamp(row.received_at),

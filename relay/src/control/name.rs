@@ -1,4 +1,4 @@
-//! The names of sources and destinations, and references by id or name.
+//! The names of sources, destinations and customers, and references by id or name.
 
 use std::str::FromStr;
 
@@ -6,6 +6,9 @@ use super::fields::Problems;
 
 /// The maximum length of a name, in characters.
 pub(crate) const MAX_NAME: usize = 64;
+
+/// The beginning of the ids of customers.
+const CUSTOMER_PREFIX: &str = "cus_";
 
 /// The name of a new object. Problems are noted.
 pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
@@ -21,6 +24,26 @@ pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problem
     check(name, problems);
     if given.is_some_and(|given| given != name) {
         problems.add("name", "differs from the name in the path; names cannot be changed");
+    }
+}
+
+/// The name of a new customer, or the new name of one. Problems are noted.
+pub(super) fn required_of_customer(given: Option<&str>, problems: &mut Problems) -> String {
+    let name = required(given, problems);
+    check_customer(&name, problems);
+    name
+}
+
+/// Checks the name in the path of a PUT of a customer. If the body has a name, it must be the same.
+pub(super) fn check_path_of_customer(name: &str, given: Option<&str>, problems: &mut Problems) {
+    check_path(name, given, problems);
+    check_customer(name, problems);
+}
+
+/// Sources and destinations may have such names: they existed before customers had names.
+fn check_customer(name: &str, problems: &mut Problems) {
+    if name.starts_with(CUSTOMER_PREFIX) {
+        problems.add("name", "must not begin with cus_, which is reserved for ids");
     }
 }
 
@@ -68,6 +91,16 @@ mod tests {
         for bad in ["", "-a", "_a", "Stripe", "a b", "a.b", "a/b", "ä", "src_1", "dst_x", &"a".repeat(65)] {
             assert!(problem(bad).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_customer_is_not_an_id() {
+        let problems = |name: &str| {
+            let mut problems = Problems::default();
+            required_of_customer(Some(name), &mut problems);
+            problems.finish().is_err()
+        };
+        assert!(!problems("acme") && problems("cus_1") && problems("src_1") && problems("*"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::Page;
-use super::{Actor, Error, schema};
+use super::{Actor, Error, Scope, schema};
 
 /// A provider that Tidegate can receive webhooks from.
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,17 +128,21 @@ pub struct ProviderAcknowledgement {
 }
 
 /// All providers, on one page.
-#[must_use]
-pub fn list(_: Actor) -> Page<Provider> {
+///
+/// # Errors
+/// Returns an error if the actor may not see them.
+pub fn list(actor: &Actor) -> Result<Page<Provider>, Error> {
+    actor.require(Scope::Read)?;
     let data = provider::catalogue().iter().map(view).collect();
-    Page { data, next_cursor: None, scanned_until: None }
+    Ok(Page { data, next_cursor: None, scanned_until: None })
 }
 
 /// The provider with this id.
 ///
 /// # Errors
 /// Returns an error if there is no provider with this id.
-pub fn show(_: Actor, id: &str) -> Result<Provider, Error> {
+pub fn show(actor: &Actor, id: &str) -> Result<Provider, Error> {
+    actor.require(Scope::Read)?;
     provider::find(id).map(view).ok_or(Error::NotFound(Noun::Provider))
 }
 

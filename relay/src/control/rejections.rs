@@ -4,11 +4,13 @@ use serde::Serialize;
 use shared::id::{RejectionId, SourceId};
 use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::fields::Problems;
+use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, schema, sources};
+use super::{Actor, Control, Error, Scope, schema, sources};
 
 /// Requests to a source that the edge rejected for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
@@ -16,6 +18,10 @@ pub struct Rejection {
     /// The id of the rejection.
     #[schema(value_type = schema::RejectionId)]
     pub id: RejectionId,
+    /// The name of the customer that owns the source. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
     /// The source that the requests were sent to.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
@@ -55,23 +61,28 @@ pub struct RejectionFilter {
 /// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     filter: &RejectionFilter,
     page: &PageRequest,
 ) -> Result<Page<Rejection>, Error> {
+    actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     problems.finish()?;
-    let mut search = rejections::Page { customer: actor.customer(), source, limit: window.fetch(), found: Vec::new() };
+    let mut search = rejections::Page { customer: actor.listed(), source, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
+    let ids: Vec<Uuid> = search.found.iter().map(|row| row.source_id).collect();
+    let owners = Owners::of_sources(control, actor, &ids).await?;
+    let view = |row: RejectionRow| Rejection { customer: owners.of(row.source_id), ..view(row) };
     Ok(window.found(ended, search.found, |row| row.id, view))
 }
 
 fn view(row: RejectionRow) -> Rejection {
     Rejection {
         id: RejectionId::from_uuid(row.id),
+        customer: None,
         source_id: SourceId::from_uuid(row.source_id),
         source: row.source_name,
         cause: row.cause,

@@ -2,7 +2,7 @@
 
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of, past_retention};
 use super::fields::{Problems, object, optional_object};
+use super::owners::Owners;
 use super::page::{Page, PageRequest, cursor, decode};
 use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, destinations, schema, sources};
+use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::configuration;
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
@@ -111,6 +112,10 @@ pub struct Replay {
     /// The id of the replay.
     #[schema(value_type = schema::ReplayId)]
     pub id: ReplayId,
+    /// The name of the customer that owns the replay. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
     /// `completed`: all deliveries have been created; `pending` of them are not yet succeeded, dead or cancelled.
     /// `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
     #[schema(value_type = schema::ReplayState)]
@@ -204,7 +209,8 @@ pub enum Made {
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the destination is deleted concurrently, or an error if a query fails.
-pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Result<Made, Error> {
+pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Result<Made, Error> {
+    actor.require(Scope::Replay)?;
     let dry_run = request.dry_run;
     let after = request.cursor.as_deref().and_then(decode);
     let new = read(control, actor, request).await?;
@@ -223,20 +229,27 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = ReplayId::from_uuid(made.id);
-    Ok(Made::Replay(Box::new(show(control, actor, &made.to_string()).await?)))
+    Ok(Made::Replay(Box::new(shown(control, find(control, actor, &made.to_string()).await?).await?)))
 }
 
 /// A page of replays, newest first.
 ///
 /// # Errors
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
-pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Replay>, Error> {
+pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Result<Page<Replay>, Error> {
+    actor.require(Scope::Read)?;
     let window = page.window()?;
-    let rows = replays::page(&control.pool, actor.customer().uuid(), window.cursor, window.fetch()).await?;
+    let rows =
+        replays::page(&control.pool, actor.listed().map(CustomerId::uuid), window.cursor, window.fetch()).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let held = replays::held(&control.pool, &ids).await?;
     let held = |row: &ReplayRow| held.get(&row.id).copied().unwrap_or_default();
-    let page = window.page(rows, |row| row.id, |row| view(held(&row), row, control.config.retention));
+    let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
+    let view = |row: ReplayRow| {
+        let customer = owners.of(row.id);
+        Ok(Replay { customer, ..view(held(&row), row, control.config.retention)? })
+    };
+    let page = window.page(rows, |row| row.id, view);
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, Error>>()?;
     Ok(Page { data, next_cursor: page.next_cursor, scanned_until: None })
 }
@@ -245,8 +258,13 @@ pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result
 ///
 /// # Errors
 /// Returns an error if the replay does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
-    let row = find(control, actor, id).await?;
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Replay, Error> {
+    actor.require(Scope::Read)?;
+    shown(control, find(control, actor, id).await?).await
+}
+
+/// A replay as callers see it.
+async fn shown(control: &Control, row: ReplayRow) -> Result<Replay, Error> {
     let held = replays::held(&control.pool, &[row.id]).await?.get(&row.id).copied();
     view(held.unwrap_or_default(), row, control.config.retention)
 }
@@ -256,7 +274,8 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Replay, E
 /// # Errors
 /// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending, or if a query
 /// fails.
-pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
+pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay, Error> {
+    actor.require(Scope::Replay)?;
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;
     if row.state != "running" && pending <= 0 {
@@ -268,15 +287,15 @@ pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay,
         async move { replay::cancel(&pool, &engine, id).await }
     });
     cancelling.await.map_err(|error| Error::Internal(error.to_string()))??;
-    show(control, actor, id).await
+    shown(control, find(control, actor, id).await?).await
 }
 
-async fn find(control: &Control, actor: Actor, id: &str) -> Result<ReplayRow, Error> {
+async fn find(control: &Control, actor: &Actor, id: &str) -> Result<ReplayRow, Error> {
     let id: ReplayId = id.parse().map_err(|_| Error::NotFound(Noun::Replay))?;
-    replays::find(&control.pool, actor.customer().uuid(), id.uuid()).await?.ok_or(Error::NotFound(Noun::Replay))
+    replays::find(&control.pool, actor.customer()?.uuid(), id.uuid()).await?.ok_or(Error::NotFound(Noun::Replay))
 }
 
-async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New, Error> {
+async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<New, Error> {
     let mut problems = Problems::default();
     let filter = request.filter;
     let source = sources::id_of(control, actor, "filter.source", filter.source.as_deref(), &mut problems).await?;
@@ -342,7 +361,7 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
         verification: filter.verification,
         verifies_now: filter.verifies_now,
     };
-    Ok(New { customer_id: actor.customer(), filter, destination, rate })
+    Ok(New { customer_id: actor.customer()?, filter, destination, rate })
 }
 
 fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error> {
@@ -353,6 +372,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
     let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
         id: ReplayId::from_uuid(row.id),
+        customer: None,
         state: row.state,
         filter: ShownFilter {
             source: filter.source,

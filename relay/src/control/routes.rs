@@ -8,13 +8,15 @@ use shared::id::{DestinationId, RouteId, SourceId};
 use store::Constraint;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{FieldError, Problems};
+use super::owners::Owners;
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, destinations, schema, sources};
+use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::mint;
 
 /// The settings of a route.
@@ -106,6 +108,10 @@ pub struct Route {
     /// The id of the route.
     #[schema(value_type = schema::RouteId)]
     pub id: RouteId,
+    /// The name of the customer that owns the route. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
     /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
@@ -157,14 +163,15 @@ pub struct RouteFilter {
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if a route already joins them, or an error if a query fails.
-pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<Route, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: RouteSpec) -> Result<Route, Error> {
+    actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     let joined = joined(control, actor, &spec, &mut problems).await?;
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
-    let inserted = routes::insert(&control.pool, actor.customer(), id, source, destination, &content).await;
+    let inserted = routes::insert(&control.pool, actor.customer()?, id, source, destination, &content).await;
     let refused =
         conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile), (Constraint::Route, Conflict::RouteExists)]);
     let (row, version) = inserted.map_err(refused)?;
@@ -178,10 +185,11 @@ pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<
 /// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     filter: &RouteFilter,
     page: &PageRequest,
 ) -> Result<Page<Route>, Error> {
+    actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
@@ -189,15 +197,19 @@ pub async fn list(
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
     let (cursor, fetch) = (window.cursor, window.fetch());
-    let rows = routes::page(&control.pool, actor.customer(), source, destination, cursor, fetch).await?;
-    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+    let rows = routes::page(&control.pool, actor.listed(), source, destination, cursor, fetch).await?;
+    let sources: Vec<Uuid> = rows.iter().map(|row| row.source_id).collect();
+    let owners = Owners::of_sources(control, actor, &sources).await?;
+    let view = |row: RouteRow| Route { customer: owners.of(row.source_id), ..view(control, row) };
+    Ok(window.page(rows, |row| row.id, view))
 }
 
 /// The route with this id.
 ///
 /// # Errors
 /// Returns an error if the route does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Route, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Route, Error> {
+    actor.require(Scope::Read)?;
     Ok(view(control, find(control, actor, id).await?))
 }
 
@@ -206,7 +218,8 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Route, Er
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the route does not exist or a query fails.
-pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
+pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
+    actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
     let mut problems = Problems::default();
     let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
@@ -229,7 +242,7 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer(), RouteId::from_uuid(row.id), |_| content).await?;
+    let changed = routes::change(&control.pool, actor.customer()?, RouteId::from_uuid(row.id), |_| content).await?;
     activated(control, changed).await
 }
 
@@ -237,14 +250,15 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the route does not exist or a query fails.
-pub async fn change(control: &Control, actor: Actor, id: &str, patch: RoutePatch) -> Result<Route, Error> {
+pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatch) -> Result<Route, Error> {
+    actor.require(Scope::Write)?;
     let id = read_id(id)?;
     let mut problems = Problems::default();
     // Expressions do not depend on each other, so those that do not change are not checked: a route that one of them
     // makes unusable can still be disabled.
     Expressions::given(&patch).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer(), id, |row| patch.content(row)).await?;
+    let changed = routes::change(&control.pool, actor.customer()?, id, |row| patch.content(row)).await?;
     activated(control, changed).await
 }
 
@@ -252,8 +266,9 @@ pub async fn change(control: &Control, actor: Actor, id: &str, patch: RoutePatch
 ///
 /// # Errors
 /// Returns an error if the route does not exist, or if a query fails.
-pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
-    let deleted = routes::delete(&control.pool, actor.customer(), read_id(id)?).await?;
+pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+    actor.require(Scope::Write)?;
+    let deleted = routes::delete(&control.pool, actor.customer()?, read_id(id)?).await?;
     control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await
 }
 
@@ -261,8 +276,8 @@ fn read_id(id: &str) -> Result<RouteId, Error> {
     id.parse().map_err(|_| Error::NotFound(Noun::Route))
 }
 
-async fn find(control: &Control, actor: Actor, id: &str) -> Result<RouteRow, Error> {
-    routes::find(&control.pool, actor.customer(), read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
+async fn find(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
+    routes::find(&control.pool, actor.customer()?, read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
 }
 
 /// Waits until a change is active, and returns the route as the change left it.
@@ -326,7 +341,7 @@ impl Expressions {
 /// The source and the destination that a route joins. If one does not exist, a problem is noted.
 async fn joined(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     spec: &RouteSpec,
     problems: &mut Problems,
 ) -> Result<Option<(SourceId, DestinationId)>, Error> {
@@ -350,6 +365,7 @@ fn view(control: &Control, row: RouteRow) -> Route {
     let snapshot = control.configuration.current();
     Route {
         id: RouteId::from_uuid(row.id),
+        customer: None,
         source_id: SourceId::from_uuid(row.source_id),
         source: row.source_name,
         destination_id: DestinationId::from_uuid(row.destination_id),

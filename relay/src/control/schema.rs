@@ -10,9 +10,9 @@ use model::destination::MAX_URL_BYTES;
 use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
-    AttemptId as Attempt, DeliveryId as Delivery, DestinationId as Destination, EventId as Event,
-    RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SourceId as Source,
-    UnreadableMessageId as UnreadableMessage,
+    AttemptId as Attempt, CustomerId as Customer, DeliveryId as Delivery, DestinationId as Destination,
+    EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SourceId as Source,
+    TokenId as Token, UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
 use shared::source::SafeMethod;
@@ -64,14 +64,22 @@ schemas! {
     RejectionId = id("a rejection", Rejection::PREFIX);
     /// The id of an unreadable message.
     UnreadableMessageId = id("an unreadable message", UnreadableMessage::PREFIX);
+    /// The id of a customer.
+    CustomerId = id("a customer", Customer::PREFIX);
+    /// The id of a token.
+    TokenId = id("a token", Token::PREFIX);
     /// The name of a source.
-    SourceName = name("stripe-live");
+    SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.
-    DestinationName = name("billing");
+    DestinationName = name("billing", &["src_", "dst_"]);
+    /// The name of a customer.
+    CustomerName = name("acme", &["src_", "dst_", "cus_"]);
     /// The id or the name of a source.
     SourceReference = reference("source", "source-reference");
     /// The id or the name of a destination.
     DestinationReference = reference("destination", "destination-reference");
+    /// The id or the name of a customer.
+    CustomerReference = reference("customer", "customer-reference");
     /// The position after the last row of a page.
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
@@ -167,8 +175,16 @@ pub(crate) fn all() -> Vec<(&'static str, Value)> {
 }
 
 /// The schemas that only others refer to.
-fn nested() -> [(&'static str, Value); 5] {
+fn nested() -> [(&'static str, Value); 6] {
     [
+        (
+            "CustomerReferenceOrAll",
+            json!({
+                "type": "string", "format": "customer-reference-or-all",
+                "pattern": format!("^(\\*|[a-z0-9][a-z0-9_-]{{0,{}}})$", MAX_NAME - 1),
+                "description": "The id or name of a customer, or `*` for all customers.",
+            }),
+        ),
         (
             "RetrySchedule",
             json!({
@@ -250,10 +266,13 @@ fn id(of: &str, prefix: &str) -> Value {
 }
 
 /// A name cannot be an id, because either is accepted wherever an object is named.
-fn name(example: &str) -> Value {
+fn name(example: &str, reserved: &[&str]) -> Value {
+    let listed = reserved.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>();
+    let (last, first) =
+        listed.split_last().map_or(("", String::new()), |(last, first)| (last.as_str(), first.join(", ")));
     json!({
-        "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for ids.",
+        "type": "string", "pattern": format!("^(?!{})[a-z0-9][a-z0-9_-]{{0,{}}}$", reserved.join("|"), MAX_NAME - 1),
+        "description": format!("A name. It must not begin with {first} or {last}, which are reserved for ids."),
         "examples": [example],
     })
 }

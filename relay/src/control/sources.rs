@@ -17,10 +17,11 @@ use utoipa::ToSchema;
 use self::settings::{checked, content, defaults, open_secrets, patched, settings_of};
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
+use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name, schema};
+use super::{Actor, Control, Error, Put, Scope, name, schema};
 use crate::edge::push;
 use crate::edge::source::Deletion;
 use crate::mint;
@@ -52,7 +53,11 @@ pub struct Source {
     /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub id: SourceId,
-    /// The name, unique among sources.
+    /// The name of the customer that owns the source. Only present in a list of all customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub customer: Option<String>,
+    /// The name, unique among the sources of a customer.
     pub name: String,
     /// The id of the provider.
     pub provider: String,
@@ -124,12 +129,13 @@ pub struct SecretHint {
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
-pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result<Source, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: SourceSpec) -> Result<Source, Error> {
+    actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
     let id = SourceId::from_uuid(mint::uuid());
     let content = content(control, id, &name, spec, None, problems)?;
-    let inserted = sources::insert(&control.pool, actor.customer(), id, &name, &content).await;
+    let inserted = sources::insert(&control.pool, actor.customer()?, id, &name, &content).await;
     let taken = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
     Ok(activated(control, inserted.map_err(taken)?).await?.value)
 }
@@ -138,17 +144,21 @@ pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result
 ///
 /// # Errors
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
-pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Source>, Error> {
+pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Result<Page<Source>, Error> {
+    actor.require(Scope::Read)?;
     let window = page.window()?;
-    let rows = sources::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+    let rows = sources::page(&control.pool, actor.listed(), window.cursor, window.fetch()).await?;
+    let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
+    let view = |row: SourceRow| Source { customer: owners.of(row.id), ..view(control, row) };
+    Ok(window.page(rows, |row| row.id, view))
 }
 
 /// The source with this id or name, as the API shows it.
 ///
 /// # Errors
 /// Returns an error if the source does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Source, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Source, Error> {
+    actor.require(Scope::Read)?;
     let row = find(control, actor, id).await?;
     let quarantine =
         if row.config["on_failure"] == "quarantine" { Some(quarantine(control, &row).await?) } else { None };
@@ -173,13 +183,14 @@ async fn quarantine(control: &Control, row: &SourceRow) -> Result<Quarantine, Er
 ///
 /// # Errors
 /// Returns every invalid field, or an error if a query fails.
-pub async fn put(control: &Control, actor: Actor, name: &str, spec: SourceSpec) -> Result<Put<Source>, Error> {
+pub async fn put(control: &Control, actor: &Actor, name: &str, spec: SourceSpec) -> Result<Put<Source>, Error> {
+    actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     name::check_path(name, spec.name.as_deref(), &mut problems);
     problems.finish()?;
     let new = SourceId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&SourceRow>| content(control, id, name, spec, before, Problems::default());
-    let put = sources::put(&control.pool, actor.customer(), name, new, plan).await?;
+    let put = sources::put(&control.pool, actor.customer()?, name, new, plan).await?;
     activated(control, put).await
 }
 
@@ -187,11 +198,12 @@ pub async fn put(control: &Control, actor: Actor, name: &str, spec: SourceSpec) 
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the source does not exist or a query fails.
-pub async fn change(control: &Control, actor: Actor, id: &str, patch: SourcePatch) -> Result<Source, Error> {
+pub async fn change(control: &Control, actor: &Actor, id: &str, patch: SourcePatch) -> Result<Source, Error> {
+    actor.require(Scope::Write)?;
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
     let changed =
-        sources::change(&control.pool, actor.customer(), id, name, |row| patched(control, row, patch)).await?;
+        sources::change(&control.pool, actor.customer()?, id, name, |row| patched(control, row, patch)).await?;
     Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 
@@ -201,7 +213,8 @@ pub async fn change(control: &Control, actor: Actor, id: &str, patch: SourcePatc
 /// # Errors
 /// Returns an error if the source does not exist, if the edge does not confirm the deletion (then nothing is deleted),
 /// or if a query fails.
-pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
+pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+    actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
     let version = delete_everywhere(control, &row).await?;
     control.active(version).await
@@ -259,7 +272,8 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the source does not exist or a query fails.
-pub async fn add_secret(control: &Control, actor: Actor, id: &str, new: NewSecret) -> Result<Source, Error> {
+pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecret) -> Result<Source, Error> {
+    actor.require(Scope::Write)?;
     let NewSecret { secret } = new;
     let plan = |row: &SourceRow| {
         let before = open_secrets(control, row)?;
@@ -270,20 +284,20 @@ pub async fn add_secret(control: &Control, actor: Actor, id: &str, new: NewSecre
         checked(control, SourceId::from_uuid(row.id), &row.name, provider, config, &secrets, Problems::default())
     };
     let (id, name) = name::id_or_name(id);
-    let changed = sources::change(&control.pool, actor.customer(), id, name, plan).await?;
+    let changed = sources::change(&control.pool, actor.customer()?, id, name, plan).await?;
     Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 
 /// The source with this id or name.
-pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<SourceRow, Error> {
+pub(super) async fn find(control: &Control, actor: &Actor, text: &str) -> Result<SourceRow, Error> {
     let (id, name) = name::id_or_name(text);
-    sources::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Source))
+    sources::find(&control.pool, actor.customer()?, id, name).await?.ok_or(Error::NotFound(Noun::Source))
 }
 
 /// The id of a source that a filter names. An id is not looked up, because events outlive their source.
 pub(super) async fn id_of(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     field: &str,
     text: Option<&str>,
     problems: &mut Problems,
@@ -291,6 +305,10 @@ pub(super) async fn id_of(
     let Some(text) = text else { return Ok(None) };
     if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
+    }
+    if actor.listed().is_none() {
+        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
+        return Ok(None);
     }
     let found = find(control, actor, text).await;
     problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
@@ -333,6 +351,7 @@ fn view(control: &Control, row: SourceRow) -> Source {
     let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };
     Source {
         id,
+        customer: None,
         name: row.name,
         provider: row.provider,
         ingest_url: control.pusher.edge.ingest_url(id),

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::fields::Problems;
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, destinations, sources};
+use super::{Actor, Control, Error, Scope, destinations, sources};
 use crate::mint;
 
 /// The maximum number of steps in one response.
@@ -117,7 +117,8 @@ pub struct Latency {
 ///
 /// # Errors
 /// Returns every invalid field of the filter, or an error if a query fails.
-pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Result<Stats, Error> {
+pub async fn show(control: &Control, actor: &Actor, filter: &StatsFilter) -> Result<Stats, Error> {
+    actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let span = span(filter, mint::now_ms(), &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
@@ -127,7 +128,7 @@ pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Resu
         problems.add("destination", "cannot be combined with source; omit one of them");
     }
     let span = problems.finish_with(span)?;
-    let customer = actor.customer().uuid();
+    let customer = actor.customer()?.uuid();
     let events = match destination {
         Some(_) => Vec::new(),
         None => {

@@ -119,6 +119,32 @@ fn the_api_contains_no_rules() {
     assert!(broken.is_empty(), "the API contains no rules\n{}", broken.join("\n"));
 }
 
+/// Functions of the control layer that take an actor and need no scope.
+const WITHOUT_SCOPE: [&str; 1] = ["whoami"];
+
+#[test]
+fn every_function_that_an_interface_calls_begins_with_the_scope_that_it_needs() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for (file, code) in code_of("control") {
+        for function in
+            code.split("\npub ").skip(1).filter(|item| item.starts_with("fn ") || item.starts_with("async fn "))
+        {
+            let (head, body) = function.split_once("{\n").expect("a body");
+            let name = head.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).expect("a name");
+            if !head.contains("actor: &Actor") || WITHOUT_SCOPE.contains(&name) {
+                continue;
+            }
+            checked += 1;
+            if !body.trim_start().starts_with("actor.require(Scope::") {
+                wrong.push(format!("src/{file}: {name}"));
+            }
+        }
+    }
+    assert!(checked > 40, "{checked}");
+    assert!(wrong.is_empty(), "these functions do not begin with actor.require(Scope::…)?\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_form_of_import_is_found() {
     for code in [

@@ -1,5 +1,6 @@
-//! Unreadable messages: messages of the queue that could not be stored as events. They belong to no customer, so only
-//! the bearer of the deployment's root token may see them.
+//! Unreadable messages: messages of the queue that could not be stored as events. They belong to no customer: most of
+//! them name no source that is known. So only actors that are not bound to a customer may see them. For all others, a
+//! list is forbidden and a message does not exist.
 
 use serde::{Deserialize, Serialize};
 use shared::id::{EventId, UnreadableMessageId};
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 use super::error::Noun;
 use super::page::{Page, PageRequest};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, schema};
+use super::{Actor, Control, Error, Scope, schema};
 use crate::unreadable::Tried;
 
 pub use model::unreadable::Reason;
@@ -96,10 +97,12 @@ pub struct Message {
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
-    _: Actor,
+    actor: &Actor,
     filter: &UnreadableFilter,
     page: &PageRequest,
 ) -> Result<Page<UnreadableMessage>, Error> {
+    actor.require(Scope::Read)?;
+    actor.require_unbound()?;
     let window = page.window()?;
     let released = filter.state.map(|state| state == UnreadableState::Released);
     let selection = Selection { reason: filter.reason, released };
@@ -113,8 +116,14 @@ pub async fn list(
 ///
 /// # Errors
 /// Returns an error if the message does not exist, or if a query fails.
-pub async fn show(control: &Control, _: Actor, id: &str) -> Result<UnreadableMessage, Error> {
-    unreadable::summary(&control.pool, parse(id)?).await?.map(view).ok_or(NOT_FOUND)
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<UnreadableMessage, Error> {
+    actor.require(Scope::Read)?;
+    shown(control, parse(actor, id)?).await
+}
+
+/// A message as callers see it.
+async fn shown(control: &Control, id: UnreadableMessageId) -> Result<UnreadableMessage, Error> {
+    unreadable::summary(&control.pool, id).await?.map(view).ok_or(NOT_FOUND)
 }
 
 /// The message itself, byte for byte: the header line that the edge wrote, and the body that follows it. A large body
@@ -122,8 +131,9 @@ pub async fn show(control: &Control, _: Actor, id: &str) -> Result<UnreadableMes
 ///
 /// # Errors
 /// Returns an error if the message does not exist, or if a query fails.
-pub async fn message(control: &Control, _: Actor, id: &str) -> Result<Message, Error> {
-    let id = parse(id)?;
+pub async fn message(control: &Control, actor: &Actor, id: &str) -> Result<Message, Error> {
+    actor.require(Scope::Bodies)?;
+    let id = parse(actor, id)?;
     let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
     let mut bytes = row.message;
     bytes.extend(row.body.unwrap_or_default());
@@ -135,10 +145,12 @@ pub async fn message(control: &Control, _: Actor, id: &str) -> Result<Message, E
 ///
 /// # Errors
 /// Returns an error if the message does not exist, still cannot be stored, or cannot be tried now, or if a query fails.
-pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<UnreadableMessage, Error> {
-    let row = unreadable::find(&control.pool, parse(id)?).await?.ok_or(NOT_FOUND)?;
+pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<UnreadableMessage, Error> {
+    actor.require(Scope::Replay)?;
+    let id = parse(actor, id)?;
+    let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
     match control.releaser.try_again(row).await? {
-        Tried::Released(_) => show(control, actor, id).await,
+        Tried::Released(_) => shown(control, id).await,
         Tried::StillUnreadable(reason, detail) => Err(Error::StillUnreadable(format!("{}: {detail}", reason.name()))),
         Tried::NotNow(cause) => Err(Error::NotTried(cause)),
     }
@@ -149,7 +161,9 @@ pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<Unread
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn release_many(control: &Control, _: Actor, request: &ReleaseOfMany) -> Result<ReleasesBegun, Error> {
+pub async fn release_many(control: &Control, actor: &Actor, request: &ReleaseOfMany) -> Result<ReleasesBegun, Error> {
+    actor.require(Scope::Replay)?;
+    actor.require_unbound()?;
     let messages = unreadable::try_now(&control.pool, request.reason).await?;
     control.releaser.intake.unreadable_due.notify_one();
     Ok(ReleasesBegun { messages })
@@ -157,7 +171,8 @@ pub async fn release_many(control: &Control, _: Actor, request: &ReleaseOfMany) 
 
 const NOT_FOUND: Error = Error::NotFound(Noun::UnreadableMessage);
 
-fn parse(id: &str) -> Result<UnreadableMessageId, Error> {
+fn parse(actor: &Actor, id: &str) -> Result<UnreadableMessageId, Error> {
+    actor.require_unbound().map_err(|_| NOT_FOUND)?;
     id.parse().map_err(|_| NOT_FOUND)
 }
 

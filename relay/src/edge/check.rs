@@ -11,6 +11,7 @@ use shared::id::SourceId;
 use store::edge_checks::{self, Claimed, DeletedRow};
 use store::sources::SourceRow;
 
+use super::name;
 use super::push::{self, Pusher};
 use super::source::{Deletion, Held, HeldSource};
 use crate::supervise;
@@ -86,7 +87,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Decides what to do about a source whose newest revision the edge has confirmed.
+/// Decides what to do about a source whose newest revision the edge has confirmed. The row has the name that the source
+/// has at the edge.
 #[must_use]
 pub fn of_source(row: &SourceRow, held: &Held) -> Action {
     let again = |difference| Action::PutAgain { least: row.revision, difference };
@@ -182,6 +184,7 @@ async fn compare<C: Future<Output = Result<(), String>>>(
 
 async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
     let Some(row) = edge_checks::confirmed_source(&pusher.pool, id).await.map_err(query_failed)? else { return Ok(()) };
+    let row = name::row(&pusher.pool, row).await.map_err(query_failed)?;
     match of_source(&row, &held(pusher, id).await?) {
         Action::Keep => edge_checks::source_is_held(&pusher.pool, &row).await.map_err(query_failed),
         Action::PutAgain { least, difference } => {

@@ -9,8 +9,8 @@ use shared::source::SourceConfig;
 use store::Pool;
 use store::sources::{self, SourceRow};
 
-use super::Edge;
 use super::source::Put;
+use super::{Edge, name};
 use crate::config::Config;
 use crate::{App, secrets, supervise};
 
@@ -93,9 +93,10 @@ async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
 
 async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
     let id = SourceId::from_uuid(row.id);
+    let name = name::of(&pusher.pool, &row).await.map_err(query_failed)?;
     let mut held = 0;
     for _ in 0..TRIES {
-        match pusher.edge.put_source(&config(pusher, &row)?).await? {
+        match pusher.edge.put_source(&config(pusher, &row, &name)?).await? {
             Put::Written { digest } => {
                 return sources::edge_confirmed(&pusher.pool, id, row.revision, digest.as_deref())
                     .await
@@ -103,10 +104,9 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
             }
             Put::NameTaken => {
                 return Err(format!(
-                    "name_taken: the edge already has a different source named {}. If that source was just deleted, \
+                    "name_taken: the edge already has a different source named {name}. If that source was just deleted, \
                      this one becomes active automatically; otherwise delete the other source, or create this one with \
                      a different name",
-                    row.name
                 ));
             }
             Put::OlderRevision { held: newer } => held = newer,
@@ -133,11 +133,11 @@ fn query_failed(error: store::Error) -> String {
     format!("the database query failed: {error}")
 }
 
-/// The configuration with which the edge verifies a source's requests.
+/// The configuration with which the edge verifies a source's requests. `name` is its name at the edge.
 ///
 /// # Errors
 /// Returns why there is none, as a text.
-pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> {
+pub fn config(pusher: &Pusher, row: &SourceRow, name: &str) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| {
         format!(
@@ -148,7 +148,7 @@ pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> 
     let secrets = secrets::open_source_secrets(&pusher.config.master_keys, row)?;
     let new = NewSource {
         id,
-        name: &row.name,
+        name,
         revision: u64::try_from(row.revision).map_err(|error| error.to_string())?,
         secrets: &secrets.active,
         config: &row.config,

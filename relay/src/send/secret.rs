@@ -35,7 +35,11 @@ pub(super) async fn find(
         )
     };
     let pool = store::Pool::new(&url, 4).map_err(unreachable)?;
-    let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
+    let owner = store::customers::of_source(&pool, id).await.map_err(unreachable)?;
+    let row = match owner {
+        Some(owner) => store::sources::find(&pool, owner, Some(id), None).await.map_err(unreachable)?,
+        None => None,
+    };
     let row = row.ok_or(
         "the database at DATABASE_URL does not have this source; it is not the database of the relay at TIDEGATE_URL",
     )?;

@@ -44,7 +44,9 @@ impl Relay {
         let text = set("TIDEGATE_URL").unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| format!("TIDEGATE_URL must be a URL such as {DEFAULT_URL}, but is \"{text}\""))?;
-        Ok(Self { url, token: set("TIDEGATE_ADMIN_TOKEN").map(|token| Secret::new(&token)) })
+        // The relay accepts each of them.
+        let first = |tokens: String| tokens.split(',').next().map(|token| Secret::new(token.trim()));
+        Ok(Self { url, token: set("TIDEGATE_ADMIN_TOKEN").and_then(first) })
     }
 
     /// Its base URL, without a slash at the end.

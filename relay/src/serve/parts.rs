@@ -84,6 +84,7 @@ impl Parts {
             clock: Arc::clone(&intake.clock),
             releaser,
             wakers: Arc::default(),
+            last_use: Arc::default(),
         };
         Ok(Self { app, intake, engine, queues, handover })
     }

@@ -15,7 +15,9 @@ use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
-use crate::{App, api, deleting, deliver, descriptors, held, history, replay, sync, undecided, unreadable, waiting};
+use crate::{
+    App, api, deleting, deliver, descriptors, held, history, last_use, replay, sync, undecided, unreadable, waiting,
+};
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -72,7 +74,7 @@ impl Tasks {
 }
 
 fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>) {
-    let (router, connections) = (api::router(app.clone()), descriptors::api_connections(files));
+    let (router, connections) = (api::router(app), descriptors::api_connections(files));
     let serving = api::server::serve(listener, router, connections, Patience::default(), group.stop_signal());
     group.spawn("REST API", serving);
 }
@@ -116,6 +118,7 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("undecided deliveries", undecided::run(intake(), wakers(), stop()));
     group.spawn("events of held deliveries", held::run(intake(), stop()));
     group.spawn("events of unusable destinations", held::tell_unusable(intake(), stop()));
+    group.spawn("last use of tokens", last_use::run(pool(), app().last_use, stop()));
     group.spawn("edge sync", sync::run(app(), stop()));
     group.spawn("history", history::run(pool(), app().config.retention, app().clock, stop()));
 }

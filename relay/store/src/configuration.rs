@@ -164,6 +164,15 @@ impl Change {
         Ok(version)
     }
 
+    /// Commits a change of something that only has to be alone with the configuration, and is no part of it. The version
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) async fn commit_unchanged(self) -> Result<()> {
+        self.transaction.commit().await
+    }
+
     /// Commits like [`Self::commit`] if the change has affected any row. Otherwise there is nothing to commit and no
     /// new version.
     ///

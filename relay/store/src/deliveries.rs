@@ -65,7 +65,8 @@ pub struct Selection {
 /// A search for a page of deliveries, newest first.
 #[derive(Debug)]
 pub struct Page {
-    pub customer: CustomerId,
+    /// `None` for all customers.
+    pub customer: Option<CustomerId>,
     pub selection: Selection,
     /// How many deliveries are enough.
     pub limit: i64,
@@ -136,7 +137,7 @@ pub struct AttemptRow {
 /// the ids.
 async fn page(
     pool: &Pool,
-    customer: CustomerId,
+    customer: Option<CustomerId>,
     selection: &Selection,
     range: Range,
     limit: i64,
@@ -174,7 +175,7 @@ async fn page(
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
-                    where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                    where (pending.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
                       and ($3::uuid is null or destination_id = $3)
                       and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
                       and coalesce((replay_id is not null) = $10, true)
@@ -186,7 +187,7 @@ async fn page(
                (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
                        settled.state, null, null, null, false, null, attempts, schedule_start, error, reason, settled_at
                 from settled_deliveries settled left join destinations on destinations.id = destination_id
-                where settled.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                where (settled.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
                   and ($3::uuid is null or destination_id = $3)
                   and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
                   and ($5::text is null or error = $5)
@@ -200,7 +201,7 @@ async fn page(
                from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
            ) health on true
            order by id desc limit $8"#,
-        customer.uuid(),
+        customer.map(CustomerId::uuid),
         selection.event.map(EventId::uuid),
         selection.destination.map(DestinationId::uuid),
         selection.state,
@@ -230,7 +231,7 @@ pub async fn of_event(
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
     let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
-    page(pool, customer, &selection, Range::ALL, limit).await
+    page(pool, Some(customer), &selection, Range::ALL, limit).await
 }
 
 /// One delivery.
@@ -244,7 +245,7 @@ pub async fn find(
     unusable: Vec<Uuid>,
 ) -> Result<Option<DeliveryRow>> {
     let selection = Selection { unusable, ..Selection::default() };
-    page(pool, customer, &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
+    page(pool, Some(customer), &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
 
 /// A page of a delivery's attempts, oldest first. The caller has to check with [`find`] that the delivery belongs to

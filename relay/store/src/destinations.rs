@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
+use super::customers;
 use crate::{Connection, Error, Pool, Result};
 
 /// A destination as it is stored.
@@ -112,7 +113,8 @@ pub struct Changed {
 /// Stores a new destination.
 ///
 /// # Errors
-/// Returns `destination_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
+/// Returns [`Constraint::DestinationName`](crate::Constraint) if the name is taken, `DestinationLimit` if the customer
+/// may have no more destinations, or an error if a query fails.
 pub async fn insert(
     pool: &Pool,
     customer: CustomerId,
@@ -177,6 +179,7 @@ async fn insert_in(
     shard: i16,
     content: &Content,
 ) -> Result<DestinationRow> {
+    customers::room_for_destination(connection, customer).await?;
     sqlx::query_as!(
         Raw,
         "insert into destinations (id, customer_id, name, shard, url, signing_secrets_sealed, headers_sealed, rate_limit,
@@ -289,15 +292,21 @@ async fn find_in(
     .transpose()
 }
 
-/// A page of destinations, newest first.
+/// A page of the destinations of a customer, or of all customers, newest first.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<DestinationRow>> {
+pub async fn page(
+    pool: &Pool,
+    customer: Option<CustomerId>,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DestinationRow>> {
     sqlx::query_as!(
         Raw,
-        "select * from destinations where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
-        customer.uuid(),
+        "select * from destinations where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
+         order by id desc limit $3",
+        customer.map(CustomerId::uuid),
         cursor,
         limit
     )

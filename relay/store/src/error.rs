@@ -65,6 +65,12 @@ pub enum Constraint {
     DestinationName,
     /// A route between this source and this destination already exists.
     Route,
+    /// Another customer already has this name.
+    CustomerName,
+    /// The customer already has as many sources as it may have.
+    SourceLimit,
+    /// The customer already has as many destinations as it may have.
+    DestinationLimit,
     /// A row that is referred to has been deleted.
     Reference,
 }
@@ -185,6 +191,7 @@ fn kind_of_server_error(code: &str, constraint: Option<&str>, detail: Option<&st
         (_, Some("source_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::SourceName),
         (_, Some("destination_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::DestinationName),
         (_, Some("one_route_joins_a_source_and_a_destination")) => return Kind::Conflict(Constraint::Route),
+        (_, Some("customers_name_key")) => return Kind::Conflict(Constraint::CustomerName),
         (_, Some(_) | None) => {}
     }
     match code.get(..2) {
@@ -255,6 +262,7 @@ mod tests {
                 true,
                 false,
             ),
+            ("23505", Some("customers_name_key"), None, Kind::Conflict(Constraint::CustomerName), true, false),
             ("42P01", None, None, Kind::Other, false, false),
             ("XX000", None, None, Kind::Other, false, false),
             ("", None, None, Kind::Other, false, false),

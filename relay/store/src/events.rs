@@ -72,7 +72,8 @@ pub struct Selection {
 /// A search for a page of events, newest first.
 #[derive(Debug)]
 pub struct Page {
-    pub customer: CustomerId,
+    /// `None` for all customers.
+    pub customer: Option<CustomerId>,
     pub selection: Selection,
     /// How many events are enough.
     pub limit: i64,
@@ -103,7 +104,7 @@ impl Search for Page {
 /// The matching events of a range of ids, newest first.
 async fn page(
     pool: &Pool,
-    customer: CustomerId,
+    customer: Option<CustomerId>,
     selection: &Selection,
     range: Range,
     limit: i64,
@@ -114,11 +115,12 @@ async fn page(
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
                   provider_event_id, body_size, verification, failure_cause, failure_detail, copies, same_key_as
            from events left join sources on sources.id = events.source_id
-           where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
+           where (events.customer_id = $1 or $1::uuid is null)
+             and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
              and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
              and events.id >= $6 and events.id < $7
            order by events.id desc limit $8"#,
-        customer.uuid(),
+        customer.map(CustomerId::uuid),
         selection.source.map(SourceId::uuid),
         selection.event_type,
         selection.provider_event_id,

@@ -10,8 +10,8 @@
 //! 1. the configuration, by its advisory lock: shared by [`configuration::hold`], in every transaction that makes a
 //!    delivery pending; exclusive by [`configuration::Change`], in every transaction that changes a source, a
 //!    destination or a route. It is the first statement of its transaction.
-//! 2. rows of `sources`, `destinations` and `routes`, and their dependent rows: `route_versions`, `destination_health`,
-//!    `deleted_sources`, `deleted_destinations`
+//! 2. rows of `customers`, `sources`, `destinations` and `routes`, and their dependent rows: `route_versions`,
+//!    `destination_health`, `deleted_sources`, `deleted_destinations`
 //! 3. the advisory lock for taking shards, `replicas`, `shards`
 //! 4. incoming data: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
 //!    `rejections`, `unreadable_messages`
@@ -31,6 +31,7 @@ pub mod admit;
 pub mod configuration;
 pub mod copies;
 pub mod counters;
+pub mod customers;
 pub mod deleted_destinations;
 pub mod deliveries;
 pub mod destination_health;
@@ -44,6 +45,7 @@ pub mod held;
 mod keys;
 pub mod leases;
 pub mod new_event;
+pub mod owned;
 pub mod partitions;
 pub mod pending;
 pub mod pool;
@@ -57,6 +59,7 @@ pub mod search;
 pub mod settle;
 pub mod signals;
 pub mod sources;
+pub mod tokens;
 pub mod undecided;
 pub mod unreadable;
 pub mod waiting;
@@ -64,7 +67,9 @@ pub mod waiting;
 pub use self::error::{Constraint, Error, Kind, Limit, Result};
 pub use self::pool::{Connection, Pool, Transaction};
 
-/// The customer that owns everything. There is exactly one; the migrations insert its row.
+/// The default customer. The migrations insert its row, and nothing deletes or renames it: it owns what was created
+/// before there were other customers, an actor that names no customer acts for it, and the edge finds its sources by
+/// their name alone.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
     shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 

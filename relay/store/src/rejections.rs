@@ -26,7 +26,8 @@ pub struct RejectionRow {
 /// out.
 #[derive(Debug)]
 pub struct Page {
-    pub customer: CustomerId,
+    /// `None` for all customers.
+    pub customer: Option<CustomerId>,
     pub source: Option<SourceId>,
     /// How many rejections are enough.
     pub limit: i64,
@@ -49,7 +50,7 @@ impl Search for Page {
 /// The rejections of a range of ids, newest first.
 async fn page(
     pool: &Pool,
-    customer: CustomerId,
+    customer: Option<CustomerId>,
     source: Option<SourceId>,
     range: Range,
     limit: i64,
@@ -59,10 +60,10 @@ async fn page(
         RejectionRow,
         "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
          from rejections join sources on sources.id = rejections.source_id
-         where sources.customer_id = $1 and ($2::uuid is null or source_id = $2)
+         where (sources.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
            and rejections.id >= $3 and rejections.id < $4
          order by rejections.id desc limit $5",
-        customer.uuid(),
+        customer.map(CustomerId::uuid),
         source.map(SourceId::uuid),
         range.from,
         range.until,

@@ -300,17 +300,18 @@ pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<Replay
     .map_err(Error::from)
 }
 
-/// The replays of a customer, newest first.
+/// The replays of a customer, or of all customers, newest first.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn page(pool: &Pool, customer: Uuid, before: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>> {
+pub async fn page(pool: &Pool, customer: Option<Uuid>, before: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
                 processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
                 begun_after, begun_until, begun_error, counting, count_after
-         from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+         from replays where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
+         order by id desc limit $3",
         customer,
         before,
         limit

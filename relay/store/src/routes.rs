@@ -139,13 +139,14 @@ async fn find_in(connection: &mut Connection, customer: CustomerId, id: RouteId)
     .map_err(Error::from)
 }
 
-/// A page of routes, newest first; only of a source or to a destination if one is given.
+/// A page of the routes of a customer, or of all customers, newest first; only of a source or to a destination if one is
+/// given.
 ///
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn page(
     pool: &Pool,
-    customer: CustomerId,
+    customer: Option<CustomerId>,
     source: Option<SourceId>,
     destination: Option<DestinationId>,
     cursor: Option<Uuid>,
@@ -158,10 +159,10 @@ pub async fn page(
          from routes
          join sources on sources.id = routes.source_id
          join destinations on destinations.id = routes.destination_id
-         where routes.customer_id = $1 and ($2::uuid is null or source_id = $2)
+         where (routes.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
            and ($3::uuid is null or destination_id = $3) and ($4::uuid is null or routes.id < $4)
          order by routes.id desc limit $5",
-        customer.uuid(),
+        customer.map(CustomerId::uuid),
         source.map(SourceId::uuid),
         destination.map(DestinationId::uuid),
         cursor,

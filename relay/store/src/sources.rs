@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
-use super::route_versions;
+use super::{customers, route_versions};
 use crate::{Connection, Error, Pool, Result};
 
 /// How long after a confirmation or a deletion the edge is read back and compared: longer than KV can return an earlier
@@ -62,7 +62,8 @@ pub struct Changed {
 /// Stores a new source.
 ///
 /// # Errors
-/// Returns `source_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
+/// Returns [`Constraint::SourceName`](crate::Constraint) if the name is taken, `SourceLimit` if the customer may have no
+/// more sources, or an error if a query fails.
 pub async fn insert(pool: &Pool, customer: CustomerId, id: SourceId, name: &str, content: &Content) -> Result<Changed> {
     let mut change = Change::begin(pool).await?;
     let row = insert_in(&mut change, customer, id, name, content).await?;
@@ -118,6 +119,7 @@ async fn insert_in(
     name: &str,
     content: &Content,
 ) -> Result<SourceRow> {
+    customers::room_for_source(connection, customer).await?;
     sqlx::query_as!(
         SourceRow,
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
@@ -187,15 +189,21 @@ async fn find_in(
     .map_err(Error::from)
 }
 
-/// A page of sources, newest first.
+/// A page of the sources of a customer, or of all customers, newest first.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<SourceRow>> {
+pub async fn page(
+    pool: &Pool,
+    customer: Option<CustomerId>,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
-        "select * from sources where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
-        customer.uuid(),
+        "select * from sources where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
+         order by id desc limit $3",
+        customer.map(CustomerId::uuid),
         cursor,
         limit
     )

@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 17] = [
+pub(in crate::api) const MEANINGS: [Meanings; 19] = [
     (
         "DeliveryState",
         "",
@@ -231,6 +231,26 @@ pub(in crate::api) const MEANINGS: [Meanings; 17] = [
             ("header", "the name of a header"),
             ("url", "an `https` URL"),
             ("own_url", "the URL that was entered at the provider, exactly as entered"),
+        ],
+    ),
+    (
+        "Scope",
+        "",
+        &[
+            ("read", "see everything but bodies of events and secrets"),
+            ("bodies", "see the bodies of events and the bytes of unreadable messages"),
+            ("write", "create, change, delete, pause and resume sources, destinations and routes"),
+            ("replay", "retry, release, replay and cancel"),
+            ("secrets", "see and rotate the signing secrets of destinations"),
+            ("admin", "manage customers and tokens"),
+        ],
+    ),
+    (
+        "ActorKind",
+        "",
+        &[
+            ("root", "the bearer of the relay's setting `TIDEGATE_ADMIN_TOKEN`"),
+            ("token", "the bearer of a token that the API has created"),
         ],
     ),
 ];

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::control::fields::Problems;
 use crate::control::time::{Timestamp, read_ms};
-use crate::control::{Actor, Control, Error, destinations, schema, sources};
+use crate::control::{Actor, Control, Error, Scope, destinations, schema, sources};
 
 /// The maximum number of deliveries that one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;
@@ -59,7 +59,8 @@ pub struct ReleasedOfHeld {
 ///
 /// # Errors
 /// Returns every invalid field, or an error if a query fails.
-pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -> Result<ReleasedOfHeld, Error> {
+pub async fn release(control: &Control, actor: &Actor, request: &ReleaseOfHeld) -> Result<ReleasedOfHeld, Error> {
+    actor.require(Scope::Replay)?;
     let mut problems = Problems::default();
     let of = of(control, actor, request, &mut problems).await?;
     let before_ms = read_ms("before", request.before.as_deref(), &mut problems);
@@ -71,7 +72,7 @@ pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
     let mut result = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
     for _ in 0..TRANSACTIONS {
-        let found = held::release(&control.pool, actor.customer().uuid(), of, &by, before, AT_ONCE).await?;
+        let found = held::release(&control.pool, actor.customer()?.uuid(), of, &by, before, AT_ONCE).await?;
         let due = found.iter().filter(|released| !released.undecided);
         let mut destinations: Vec<_> = due.map(|released| released.destination_id).collect();
         result.released += destinations.len();
@@ -90,7 +91,7 @@ pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -
 /// The deliveries that the caller selects; `None` if a problem was noted.
 async fn of(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     request: &ReleaseOfHeld,
     problems: &mut Problems,
 ) -> Result<Option<Of>, Error> {

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::find;
 use crate::control::rate::RateLimit;
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error, schema};
+use crate::control::{Actor, Control, Error, Scope, schema};
 
 /// The health of a destination, as last reported by the relay that sends to it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -188,7 +188,8 @@ pub struct Held {
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<DestinationHealth, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<DestinationHealth, Error> {
+    actor.require(Scope::Read)?;
     let destination = find(control, actor, id).await?;
     let report = destination_health::find(&control.pool, destination.id).await?;
     let pending = destination_health::pending(&control.pool, destination.id).await?;

@@ -12,7 +12,7 @@ use super::{find, open_keys, replaced_keys, seal_keys};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error, name, schema};
+use crate::control::{Actor, Control, Error, Scope, name, schema};
 use crate::mint;
 
 /// The maximum overlap: 30 days, in seconds.
@@ -63,7 +63,8 @@ pub struct Rotation {
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, if no master key opens its signing secrets, or if a query fails.
-pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<SigningSecret, Error> {
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<SigningSecret, Error> {
+    actor.require(Scope::Secrets)?;
     let row = find(control, actor, id).await?;
     view(&open_keys(control, &row)?, mint::now_ms())
 }
@@ -72,7 +73,8 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<SigningSe
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the destination does not exist or a query fails.
-pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotation) -> Result<SigningSecret, Error> {
+pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotation) -> Result<SigningSecret, Error> {
+    actor.require(Scope::Secrets)?;
     let mut problems = Problems::default();
     let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));
     let overlap_s =
@@ -91,7 +93,7 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);
-    let rotated = destinations::change_signing_secrets(&control.pool, actor.customer(), id, name, plan).await?;
+    let rotated = destinations::change_signing_secrets(&control.pool, actor.customer()?, id, name, plan).await?;
     let (keys, version) = rotated.ok_or(Error::NotFound(Noun::Destination))?;
     control.active(version).await?;
     view(&keys, now_ms)

@@ -15,7 +15,7 @@ use crate::configuration::Snapshot;
 use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error, schema};
+use crate::control::{Actor, Control, Error, Scope, schema};
 use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, Verdict};
 
@@ -178,9 +178,10 @@ pub enum RouteOutcome {
 ///
 /// # Errors
 /// Returns an error if the event does not exist, or if a query fails.
-pub async fn explain(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
+pub async fn explain(control: &Control, actor: &Actor, id: &str) -> Result<EventDetail, Error> {
+    actor.require(Scope::Read)?;
     let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
-    if let Some(row) = events::find(&control.pool, actor.customer(), id).await? {
+    if let Some(row) = events::find(&control.pool, actor.customer()?, id).await? {
         return detail(control, actor, row).await;
     }
     let event = events::of_copy(&control.pool, id).await?.ok_or(Error::NotFound(Noun::Event))?;
@@ -189,7 +190,7 @@ pub async fn explain(control: &Control, actor: Actor, id: &str) -> Result<EventD
     Ok(EventDetail { copy_id: Some(id), decision, ..detail })
 }
 
-pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Result<EventDetail, Error> {
+pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> Result<EventDetail, Error> {
     let snapshot = control.configuration.current();
     let event = EventId::from_uuid(row.id);
     let rows = of_event(control, actor, event, None, &snapshot).await?;
@@ -205,7 +206,7 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
             let event = view(&row, &headers, body.as_ref());
             let recheck = match row.failure_cause {
                 Some(_) => {
-                    let rechecker = Rechecker::of(&control.pusher, actor.customer(), event.source_id).await?;
+                    let rechecker = Rechecker::of(&control.pusher, actor.customer()?, event.source_id).await?;
                     Some(rechecker.check(&event))
                 }
                 None => None,
@@ -252,13 +253,13 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
 /// replay created.
 async fn of_event(
     control: &Control,
-    actor: Actor,
+    actor: &Actor,
     event: EventId,
     replayed: Option<bool>,
     snapshot: &Snapshot,
 ) -> Result<Vec<DeliveryRow>, Error> {
     let unusable = snapshot.unusable_ids();
-    let customer = actor.customer();
+    let customer = actor.customer()?;
     Ok(store::deliveries::of_event(&control.pool, customer, event, replayed, unusable, DELIVERIES_SHOWN).await?)
 }
 

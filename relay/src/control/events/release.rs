@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::explain::{EventDetail, detail};
 use super::{EVALUATE_WITHIN, find, headers, view};
 use crate::control::error::Conflict;
-use crate::control::{Actor, Control, Error};
+use crate::control::{Actor, Control, Error, Scope};
 use crate::intake::arrival;
 use crate::route;
 
@@ -22,7 +22,8 @@ const ROUNDS: usize = 5;
 /// # Errors
 /// Returns an error if the event does not exist, if its verification has not failed, if its body is no longer kept, or
 /// if a query fails.
-pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
+pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<EventDetail, Error> {
+    actor.require(Scope::Replay)?;
     let row = find(control, actor, id).await?;
     match row.verification.as_str() {
         "failed" => {}

@@ -1,0 +1,83 @@
+//! Customers: the owners of sources, destinations, routes, and of what belongs to them.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+
+use super::input::{Body, Params, Segment};
+use super::problem::{ApiError, Conflicts};
+use super::query::PageQuery;
+use super::{created, put_answer};
+use crate::control::customers::{self, Customer, CustomerPatch, CustomerSpec};
+use crate::control::page::Page;
+use crate::control::{Actor, Control, schema};
+
+/// Creates a customer.
+///
+/// `name` is required.
+#[utoipa::path(post, path = "/v1/customers", tag = "customers", security(("token" = ["admin"])),
+    request_body = CustomerSpec, responses((status = 201, body = Customer), Conflicts))]
+pub(super) async fn create(
+    State(control): State<Control>,
+    actor: Actor,
+    Body(spec): Body<CustomerSpec>,
+) -> Result<(StatusCode, Json<Customer>), ApiError> {
+    created(customers::create(&control, &actor, spec).await)
+}
+
+/// Lists customers, newest first.
+#[utoipa::path(get, path = "/v1/customers", tag = "customers", security(("token" = ["admin"])), params(PageQuery),
+    responses((status = 200, body = Page<Customer>)))]
+pub(super) async fn list(
+    State(control): State<Control>,
+    actor: Actor,
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Page<Customer>>, ApiError> {
+    Ok(Json(customers::list(&control, &actor, &query.into()).await?))
+}
+
+/// Returns a customer.
+#[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", security(("token" = ["admin"])),
+    params(("id" = schema::CustomerReference, Path)), responses((status = 200, body = Customer)))]
+pub(super) async fn show(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+) -> Result<Json<Customer>, ApiError> {
+    Ok(Json(customers::show(&control, &actor, &id).await?))
+}
+
+/// Creates the customer with this name, or replaces its limits.
+///
+/// Omitted limits are removed. If the body has a `name`, it must equal the name in the path.
+#[utoipa::path(put, path = "/v1/customers/by-name/{name}", tag = "customers", security(("token" = ["admin"])),
+    params(("name" = schema::CustomerName, Path)), request_body = CustomerSpec,
+    responses(
+        (status = 200, body = Customer, description = "Updated."),
+        (status = 201, body = Customer, description = "Created."),
+        Conflicts,
+    ))]
+pub(super) async fn put(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(name): Segment,
+    Body(spec): Body<CustomerSpec>,
+) -> Result<(StatusCode, Json<Customer>), ApiError> {
+    put_answer(customers::put(&control, &actor, &name, spec).await)
+}
+
+/// Updates a customer.
+///
+/// A new name also changes the ingest URLs that contain the name of the customer; those with the id of a source stay.
+/// The default customer cannot be renamed.
+#[utoipa::path(patch, path = "/v1/customers/{id}", tag = "customers", security(("token" = ["admin"])),
+    params(("id" = schema::CustomerReference, Path)), request_body = CustomerPatch,
+    responses((status = 200, body = Customer), Conflicts))]
+pub(super) async fn change(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+    Body(patch): Body<CustomerPatch>,
+) -> Result<Json<Customer>, ApiError> {
+    Ok(Json(customers::change(&control, &actor, &id, patch).await?))
+}

@@ -1,0 +1,260 @@
+//! Customers: the owners of sources, destinations, routes, and of what belongs to them.
+
+use serde::{Deserialize, Serialize};
+use shared::id::CustomerId;
+use store::Constraint;
+use store::customers::{self, Changed, Content, CustomerRow};
+use utoipa::ToSchema;
+
+use super::error::{Conflict, Noun, conflict_of};
+use super::fields::{Problems, optional_whole};
+use super::page::{Page, PageRequest};
+use super::patch::given;
+use super::scope::Scope;
+use super::time::Timestamp;
+use super::{Actor, Control, Error, Put, name, schema};
+use crate::mint;
+
+/// The name of the default customer, which is fixed: callers name it, and the edge leaves it out of URLs.
+pub(crate) const DEFAULT_NAME: &str = "default";
+
+/// The largest limit of the number of sources or destinations of a customer.
+pub(crate) const MAX_LIMIT: i32 = 1_000_000;
+
+/// A customer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Customer {
+    /// The id of the customer.
+    #[schema(value_type = schema::CustomerId)]
+    pub id: CustomerId,
+    /// The name, unique among customers.
+    pub name: String,
+    /// The maximum number of sources; null if there is no limit.
+    #[schema(required = true)]
+    pub max_sources: Option<i32>,
+    /// The maximum number of destinations; null if there is no limit.
+    #[schema(required = true)]
+    pub max_destinations: Option<i32>,
+    /// When the customer was created.
+    pub created_at: Timestamp,
+    /// When the customer was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The settings of a customer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomerSpec {
+    /// 1 to 64 characters: a–z, 0–9, `-` and `_`. Required when creating with POST; PUT takes the name from the path.
+    #[schema(value_type = Option<schema::CustomerName>)]
+    pub name: Option<String>,
+    /// The maximum number of sources. If omitted or null, there is no limit.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    pub max_sources: Option<i64>,
+    /// The maximum number of destinations. If omitted or null, there is no limit.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    pub max_destinations: Option<i64>,
+}
+
+/// Changes to a customer, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomerPatch {
+    /// The new name. The ingest URLs with the name of the customer change with it. The default customer cannot be
+    /// renamed.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = schema::CustomerName, required = false)]
+    pub name: Option<String>,
+    /// The maximum number of sources. Null removes the limit.
+    #[serde(default, deserialize_with = "given_whole")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000)]
+    pub max_sources: Option<Option<i64>>,
+    /// The maximum number of destinations. Null removes the limit.
+    #[serde(default, deserialize_with = "given_whole")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000)]
+    pub max_destinations: Option<Option<i64>>,
+}
+
+fn given_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    optional_whole(deserializer).map(Some)
+}
+
+/// Creates a customer.
+///
+/// # Errors
+/// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
+pub async fn create(control: &Control, actor: &Actor, spec: CustomerSpec) -> Result<Customer, Error> {
+    actor.require(Scope::Admin)?;
+    let mut problems = Problems::default();
+    let name = name::required_of_customer(spec.name.as_deref(), &mut problems);
+    let content = spec.content(name, problems)?;
+    let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content).await;
+    inserted.map(view).map_err(taken)
+}
+
+/// A page of customers, newest first.
+///
+/// # Errors
+/// Returns an error if the limit or the cursor is invalid, or if a query fails.
+pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Result<Page<Customer>, Error> {
+    actor.require(Scope::Admin)?;
+    let window = page.window()?;
+    let rows = customers::page(&control.pool, window.cursor, window.fetch()).await?;
+    Ok(window.page(rows, |row| row.id, view))
+}
+
+/// The customer with this id or name.
+///
+/// # Errors
+/// Returns an error if the customer does not exist, or if a query fails.
+pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Customer, Error> {
+    actor.require(Scope::Admin)?;
+    find(control, id).await.map(view)
+}
+
+/// Creates the customer with this name, or replaces its limits.
+///
+/// # Errors
+/// Returns every invalid field, or an error if a query fails.
+pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpec) -> Result<Put<Customer>, Error> {
+    actor.require(Scope::Admin)?;
+    let mut problems = Problems::default();
+    name::check_path_of_customer(name, spec.name.as_deref(), &mut problems);
+    let content = spec.content(name.to_owned(), problems)?;
+    let plan = |_: Option<&CustomerRow>| Ok::<_, Error>(content);
+    let put = customers::put(&control.pool, name, CustomerId::from_uuid(mint::uuid()), plan).await?;
+    Ok(Put { created: put.before.is_none(), value: activated(control, put).await? })
+}
+
+/// Changes some settings of a customer. If its name changes, its sources are written to the edge under their new names.
+///
+/// # Errors
+/// Returns every invalid field, a conflict if the name is taken or the default customer would be renamed, or an error if
+/// the customer does not exist or a query fails.
+pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerPatch) -> Result<Customer, Error> {
+    actor.require(Scope::Admin)?;
+    let mut problems = Problems::default();
+    if let Some(name) = patch.name.as_deref() {
+        name::required_of_customer(Some(name), &mut problems);
+    }
+    let limits = patch.limits(&mut problems);
+    problems.finish()?;
+    let plan = |row: &CustomerRow| patch.content(row, limits);
+    let (id, name) = name::id_or_name(id);
+    let changed = customers::change(&control.pool, id, name, plan).await?;
+    activated(control, changed.ok_or(Error::NotFound(Noun::Customer))?).await
+}
+
+/// The customer with this id or name.
+pub(super) async fn find(control: &Control, text: &str) -> Result<CustomerRow, Error> {
+    let (id, name) = name::id_or_name(text);
+    customers::find(&control.pool, id, name).await?.ok_or(Error::NotFound(Noun::Customer))
+}
+
+/// Waits until a change is active, and returns the customer as the change left it.
+async fn activated(control: &Control, changed: Changed) -> Result<Customer, Error> {
+    if let Some(version) = changed.version {
+        control.pusher.pending.notify_one();
+        control.active(version).await?;
+    }
+    Ok(view(changed.row))
+}
+
+fn taken(error: store::Error) -> Error {
+    conflict_of(&[(Constraint::CustomerName, Conflict::NameTaken)])(error)
+}
+
+impl CustomerSpec {
+    fn content(self, name: String, mut problems: Problems) -> Result<Content, Error> {
+        let max_sources = limit("max_sources", self.max_sources, &mut problems);
+        let max_destinations = limit("max_destinations", self.max_destinations, &mut problems);
+        problems.finish()?;
+        Ok(Content { name, max_sources, max_destinations })
+    }
+}
+
+/// The limits that a patch sets, of sources and of destinations.
+type Limits = [Option<Option<i32>>; 2];
+
+impl CustomerPatch {
+    fn limits(&self, problems: &mut Problems) -> Limits {
+        let mut read = |field, given: Option<Option<i64>>| given.map(|given| limit(field, given, problems));
+        [read("max_sources", self.max_sources), read("max_destinations", self.max_destinations)]
+    }
+
+    /// The content of the customer after this patch.
+    fn content(self, row: &CustomerRow, [max_sources, max_destinations]: Limits) -> Result<Content, Error> {
+        let name = self.name.unwrap_or_else(|| row.name.clone());
+        if row.id == store::DEFAULT_CUSTOMER.uuid() && name != row.name {
+            return Err(Error::Conflict(Conflict::DefaultCustomer));
+        }
+        Ok(Content {
+            name,
+            max_sources: max_sources.unwrap_or(row.max_sources),
+            max_destinations: max_destinations.unwrap_or(row.max_destinations),
+        })
+    }
+}
+
+fn limit(field: &str, given: Option<i64>, problems: &mut Problems) -> Option<i32> {
+    problems.range(field, given?, 0, MAX_LIMIT)
+}
+
+fn view(row: CustomerRow) -> Customer {
+    Customer {
+        id: CustomerId::from_uuid(row.id),
+        name: row.name,
+        max_sources: row.max_sources,
+        max_destinations: row.max_destinations,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn row(id: CustomerId, name: &str) -> CustomerRow {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let (max_sources, max_destinations) = (Some(3), None);
+        CustomerRow {
+            id: id.uuid(),
+            name: name.to_owned(),
+            max_sources,
+            max_destinations,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    fn patched(row: &CustomerRow, patch: &str) -> Result<Content, Error> {
+        let patch: CustomerPatch = serde_json::from_str(patch).expect("a patch");
+        let mut problems = Problems::default();
+        let limits = patch.limits(&mut problems);
+        problems.finish()?;
+        patch.content(row, limits)
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let acme = row(CustomerId::mint(1, [1; 10]), "acme");
+        let changed = patched(&acme, r#"{"max_destinations": 5}"#).expect("a content");
+        assert_eq!((changed.name.as_str(), changed.max_sources, changed.max_destinations), ("acme", Some(3), Some(5)));
+        let changed = patched(&acme, r#"{"name": "acme-2", "max_sources": null}"#).expect("a content");
+        assert_eq!((changed.name.as_str(), changed.max_sources), ("acme-2", None));
+        assert!(matches!(patched(&acme, r#"{"max_sources": -1}"#), Err(Error::Invalid(_))));
+        assert!(serde_json::from_str::<CustomerPatch>(r#"{"name": null}"#).is_err());
+    }
+
+    #[test]
+    fn the_default_customer_keeps_its_name() {
+        let default = row(store::DEFAULT_CUSTOMER, DEFAULT_NAME);
+        assert!(matches!(patched(&default, r#"{"name": "main"}"#), Err(Error::Conflict(Conflict::DefaultCustomer))));
+        assert!(patched(&default, r#"{"name": "default", "max_sources": 1}"#).is_ok());
+    }
+}

@@ -1,0 +1,26 @@
+//! The name under which the edge finds a source. It is the last part of a URL of the source, and unique at the edge.
+
+use shared::id::CustomerId;
+use store::sources::SourceRow;
+use store::{DEFAULT_CUSTOMER, Pool, customers};
+
+/// The name of a source at the edge. Names of sources are unique for their customer only, so the name of the customer
+/// goes first: `acme/orders`. The default customer's name is left out, as it was when there was no other customer.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn of(pool: &Pool, row: &SourceRow) -> store::Result<String> {
+    if row.customer_id == DEFAULT_CUSTOMER.uuid() {
+        return Ok(row.name.clone());
+    }
+    let customer = customers::find(pool, Some(CustomerId::from_uuid(row.customer_id)), None).await?;
+    Ok(customer.map_or_else(|| row.name.clone(), |customer| format!("{}/{}", customer.name, row.name)))
+}
+
+/// The row as the edge knows it: with the name that it has there.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn row(pool: &Pool, row: SourceRow) -> store::Result<SourceRow> {
+    Ok(SourceRow { name: of(pool, &row).await?, ..row })
+}

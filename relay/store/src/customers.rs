@@ -1,0 +1,230 @@
+//! Customers: the owners of sources, destinations, routes, and of what belongs to them.
+
+use std::collections::HashMap;
+
+use shared::id::{CustomerId, SourceId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration::{Change, Version};
+use crate::{Connection, Constraint, Error, Kind, Pool, Result};
+
+/// A customer as it is stored.
+#[derive(Debug, Clone)]
+pub struct CustomerRow {
+    pub id: Uuid,
+    pub name: String,
+    /// The most sources that it may have; `None` if there is no limit.
+    pub max_sources: Option<i32>,
+    /// The most destinations that it may have; `None` if there is no limit.
+    pub max_destinations: Option<i32>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// The settings that an operator gives a customer.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub name: String,
+    pub max_sources: Option<i32>,
+    pub max_destinations: Option<i32>,
+}
+
+/// The result of a change of a customer.
+pub struct Changed {
+    /// The row before the change; `None` if the customer is new.
+    pub before: Option<CustomerRow>,
+    pub row: CustomerRow,
+    /// The new version of the configuration, if the change affects it: the customer has another name, and so the edge
+    /// has to find its sources by other names.
+    pub version: Option<Version>,
+}
+
+/// Stores a new customer.
+///
+/// # Errors
+/// Returns [`Constraint::CustomerName`] if the name is taken, or an error if the query fails.
+pub async fn insert(pool: &Pool, id: CustomerId, content: &Content) -> Result<CustomerRow> {
+    insert_in(&mut pool.acquire().await?, id, content).await
+}
+
+async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
+    sqlx::query_as!(
+        CustomerRow,
+        "insert into customers (id, name, max_sources, max_destinations) values ($1, $2, $3, $4)
+         returning id, name, max_sources, max_destinations, created_at, updated_at",
+        id.uuid(),
+        content.name,
+        content.max_sources,
+        content.max_destinations
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(Error::from)
+}
+
+/// Changes the customer with this id or this name to the content that `plan` makes from its row; no other change runs
+/// at the same time. `None` if there is no such customer. If the name changes, the revision of each of its sources is
+/// raised, so that the relay writes them to the edge under their new names.
+///
+/// # Errors
+/// Returns the error of `plan`, [`Constraint::CustomerName`] if the name is taken, or an error if a query fails.
+pub async fn change<E: From<Error>>(
+    pool: &Pool,
+    id: Option<CustomerId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&CustomerRow) -> Result<Content, E>,
+) -> Result<Option<Changed>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, id, name).await? else { return Ok(None) };
+    let content = plan(&before)?;
+    Ok(Some(update(change, before, &content).await?))
+}
+
+/// Changes the customer with this name, or stores a new one with the id `new`. `plan` is given the row if there is one;
+/// no other change runs at the same time.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn put<E: From<Error>>(
+    pool: &Pool,
+    name: &str,
+    new: CustomerId,
+    plan: impl FnOnce(Option<&CustomerRow>) -> Result<Content, E>,
+) -> Result<Changed, E> {
+    let mut change = Change::begin(pool).await?;
+    let before = find_in(&mut change, None, Some(name)).await?;
+    let content = plan(before.as_ref())?;
+    match before {
+        Some(before) => Ok(update(change, before, &content).await?),
+        None => {
+            let row = insert_in(&mut change, new, &content).await?;
+            change.commit_unchanged().await?;
+            Ok(Changed { before: None, row, version: None })
+        }
+    }
+}
+
+async fn update(mut change: Change, before: CustomerRow, content: &Content) -> Result<Changed> {
+    let row = sqlx::query_as!(
+        CustomerRow,
+        "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
+         where id = $1
+         returning id, name, max_sources, max_destinations, created_at, updated_at",
+        before.id,
+        content.name,
+        content.max_sources,
+        content.max_destinations
+    )
+    .fetch_one(&mut *change)
+    .await
+    .map_err(Error::from)?;
+    if row.name == before.name {
+        change.commit_unchanged().await?;
+        return Ok(Changed { before: Some(before), row, version: None });
+    }
+    sqlx::query!("update sources set revision = revision + 1 where customer_id = $1", row.id)
+        .execute(&mut *change)
+        .await
+        .map_err(Error::from)?;
+    let version = Some(change.commit().await?);
+    Ok(Changed { before: Some(before), row, version })
+}
+
+/// The customer with this id or this name.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(pool: &Pool, id: Option<CustomerId>, name: Option<&str>) -> Result<Option<CustomerRow>> {
+    find_in(&mut pool.acquire().await?, id, name).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
+    id: Option<CustomerId>,
+    name: Option<&str>,
+) -> Result<Option<CustomerRow>> {
+    sqlx::query_as!(
+        CustomerRow,
+        "select id, name, max_sources, max_destinations, created_at, updated_at from customers
+         where id = $1 or name = $2",
+        id.map(CustomerId::uuid),
+        name
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::from)
+}
+
+/// A page of customers, newest first.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<CustomerRow>> {
+    sqlx::query_as!(
+        CustomerRow,
+        "select id, name, max_sources, max_destinations, created_at, updated_at from customers
+         where ($1::uuid is null or id < $1) order by id desc limit $2",
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
+}
+
+/// The names of these customers.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn names(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, String>> {
+    let rows = sqlx::query!("select id, name from customers where id = any($1)", ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
+}
+
+/// The customer that owns a source; `None` if there is no such source.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn of_source(pool: &Pool, source: SourceId) -> Result<Option<CustomerId>> {
+    let customer = sqlx::query_scalar!("select customer_id from sources where id = $1", source.uuid());
+    Ok(customer.fetch_optional(pool).await?.map(CustomerId::from_uuid))
+}
+
+/// Checks that a customer may have one more source. The change that inserts the source locks out all others, so none
+/// comes between the check and the insertion.
+///
+/// # Errors
+/// Returns [`Constraint::SourceLimit`] if it may not, or an error if the query fails.
+pub(crate) async fn room_for_source(connection: &mut Connection, customer: CustomerId) -> Result<()> {
+    let full = sqlx::query_scalar!(
+        r#"select (select count(*) from sources where customer_id = $1) >= max_sources as "full"
+           from customers where id = $1 and max_sources is not null"#,
+        customer.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    room(full.flatten(), Constraint::SourceLimit)
+}
+
+/// Checks that a customer may have one more destination, as [`room_for_source`] does.
+///
+/// # Errors
+/// Returns [`Constraint::DestinationLimit`] if it may not, or an error if the query fails.
+pub(crate) async fn room_for_destination(connection: &mut Connection, customer: CustomerId) -> Result<()> {
+    let full = sqlx::query_scalar!(
+        r#"select (select count(*) from destinations where customer_id = $1) >= max_destinations as "full"
+           from customers where id = $1 and max_destinations is not null"#,
+        customer.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    room(full.flatten(), Constraint::DestinationLimit)
+}
+
+fn room(full: Option<bool>, limit: Constraint) -> Result<()> {
+    match full {
+        Some(true) => Err(Error::new(Kind::Conflict(limit), "the customer has reached its limit")),
+        Some(false) | None => Ok(()),
+    }
+}
