@@ -58,6 +58,7 @@ pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
 pub mod time;
+pub mod token_form;
 pub mod tokens;
 pub mod unreadable;
 pub mod wrong_tokens;

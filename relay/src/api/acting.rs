@@ -10,16 +10,11 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use url::form_urlencoded;
 
+use super::description::{CUSTOMER_HEADER, CUSTOMER_PARAMETER};
 use super::known::Known;
 use super::problem::ApiError;
 use crate::control::fields::FieldError;
 use crate::control::{Actor, Control, Error as Refused, acting};
-
-/// The header that names a customer.
-pub(crate) const HEADER: &str = "Tidegate-Customer";
-
-/// The query parameter that names a customer.
-pub(crate) const PARAMETER: &str = "customer";
 
 /// Lets the actor of a request act for the customer that the request names.
 pub(crate) async fn act_for(
@@ -29,8 +24,11 @@ pub(crate) async fn act_for(
     next: Next,
 ) -> Result<Response, ApiError> {
     if !known.acts_for_a_customer(path.as_str(), request.method()) {
-        if request.headers().contains_key(HEADER) {
-            return Err(invalid(HEADER, "is not supported; what this endpoint is about belongs to no customer"));
+        if request.headers().contains_key(CUSTOMER_HEADER) {
+            return Err(invalid(
+                CUSTOMER_HEADER,
+                "is not supported; what this endpoint is about belongs to no customer",
+            ));
         }
         return Ok(next.run(request).await);
     }
@@ -48,15 +46,15 @@ pub(crate) async fn act_for(
 /// The customer that a request names; `None` if it names none.
 fn named(request: &Request) -> Result<Option<String>, ApiError> {
     let mut named = Vec::new();
-    for value in request.headers().get_all(HEADER) {
-        let text = value.to_str().map_err(|_| invalid(HEADER, "must be the name or id of a customer"))?;
+    for value in request.headers().get_all(CUSTOMER_HEADER) {
+        let text = value.to_str().map_err(|_| invalid(CUSTOMER_HEADER, "must be the name or id of a customer"))?;
         named.push(text.to_owned());
     }
     let query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-    named.extend(query.filter(|(name, _)| name == PARAMETER).map(|(_, value)| value.into_owned()));
+    named.extend(query.filter(|(name, _)| name == CUSTOMER_PARAMETER).map(|(_, value)| value.into_owned()));
     named.dedup();
     if named.len() > 1 {
-        return Err(invalid(PARAMETER, "is given more than once with different values; name one customer"));
+        return Err(invalid(CUSTOMER_PARAMETER, "is given more than once with different values; name one customer"));
     }
     Ok(named.pop())
 }
@@ -64,7 +62,8 @@ fn named(request: &Request) -> Result<Option<String>, ApiError> {
 /// The URI without the parameter that names the customer, which no handler knows; `None` if it has no such parameter.
 fn without_customer(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
-    let others: Vec<_> = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != PARAMETER).collect();
+    let others: Vec<_> =
+        form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != CUSTOMER_PARAMETER).collect();
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(format!("{}?{query}", uri.path())).ok()?);
@@ -83,7 +82,7 @@ mod tests {
 
     fn request(query: &str, headers: &[&str]) -> Request {
         let request = Request::builder().uri(format!("/v1/events?{query}"));
-        let request = headers.iter().fold(request, |request, value| request.header(HEADER, *value));
+        let request = headers.iter().fold(request, |request, value| request.header(CUSTOMER_HEADER, *value));
         request.body(Body::empty()).expect("a request")
     }
 

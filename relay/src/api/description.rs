@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::acting;
 use super::problem::refusals;
 use crate::control::schema;
 
@@ -55,6 +54,12 @@ const NEW: [(&str, &str, &str, &[&str]); 4] = [
     ("/v1/customers", "CustomerSpec", "NewCustomer", &["name"]),
 ];
 
+/// The header that names the customer to act for.
+pub(super) const CUSTOMER_HEADER: &str = "Tidegate-Customer";
+
+/// The query parameter that names the customer to act for.
+pub(super) const CUSTOMER_PARAMETER: &str = "customer";
+
 /// The nouns of calls that act for a customer.
 const OWNED: [&str; 8] =
     ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats"];
@@ -85,8 +90,8 @@ fn name_customers(path: &str, method: &str, operation: &mut Value) {
         operation["parameters"] = json!([]);
     }
     if let Some(parameters) = operation["parameters"].as_array_mut() {
-        parameters.push(parameter("header", acting::HEADER, "the parameter `customer`"));
-        parameters.push(parameter("query", acting::PARAMETER, "the header `Tidegate-Customer`"));
+        parameters.push(parameter("header", CUSTOMER_HEADER, "the parameter `customer`"));
+        parameters.push(parameter("query", CUSTOMER_PARAMETER, "the header `Tidegate-Customer`"));
     }
 }
 
@@ -222,7 +227,7 @@ fn returned(method: &str, schema: &str) -> String {
             "ReleasedOfHeld" => "number of released deliveries".to_owned(),
             "SigningSecret" => "signing secret of the destination".to_owned(),
             "Stats" => "counts".to_owned(),
-            "Whoami" => "caller".to_owned(),
+            "ShownActor" => "caller".to_owned(),
             "UnreadableMessage" => "unreadable message".to_owned(),
             "" => "result".to_owned(),
             one_word => one_word.to_ascii_lowercase(),

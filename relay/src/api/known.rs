@@ -14,8 +14,9 @@ use http::Method;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::description::CUSTOMER_HEADER;
+use super::input;
 use super::problem::ApiError;
-use super::{acting, input};
 use crate::control::Error as Refused;
 use crate::control::fields::FieldError;
 
@@ -60,7 +61,7 @@ impl Call {
         Self {
             parameters: queried.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect(),
             takes_body: operation.get("requestBody").is_some(),
-            acts_for_a_customer: parameters().any(|parameter| parameter["name"] == acting::HEADER),
+            acts_for_a_customer: parameters().any(|parameter| parameter["name"] == CUSTOMER_HEADER),
         }
     }
 

@@ -9,7 +9,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::page::Page;
-use crate::control::tokens::{self, NewToken, Token, Whoami};
+use crate::control::tokens::{self, NewToken, ShownActor, Token};
 use crate::control::{Actor, Control, schema};
 
 /// Creates a token.
@@ -68,7 +68,7 @@ pub(super) async fn revoke(
 ///
 /// Every token may call this.
 #[utoipa::path(get, path = "/v1/whoami", tag = "tokens", security(("token" = [])),
-    responses((status = 200, body = Whoami)))]
-pub(super) async fn whoami(actor: Actor) -> Json<Whoami> {
+    responses((status = 200, body = ShownActor)))]
+pub(super) async fn whoami(actor: Actor) -> Json<ShownActor> {
     Json(tokens::whoami(&actor))
 }

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use sha2::{Digest as _, Sha256};
 use shared::id::{CustomerId, TokenId};
 use shared::secret::are_same;
 use store::tokens::{self, Presented};
@@ -18,8 +17,8 @@ use super::Control;
 use super::actor::{Actor, Owner, Who};
 use super::error::Error;
 use super::scope::Scopes;
-use super::tokens::is_token;
-use super::wrong_tokens::{Hash, WrongTokens};
+use super::token_form::{hash, is_token};
+use super::wrong_tokens::WrongTokens;
 
 /// The actor that this token stands for. `from` is the address of the caller.
 ///
@@ -49,11 +48,6 @@ pub async fn authenticate(control: &Control, token: &str, from: IpAddr) -> Resul
         control.last_use.note(TokenId::from_uuid(presented.id), presented.now);
     }
     Ok(actor(presented))
-}
-
-/// The hash of a token, as it is stored.
-pub(super) fn hash(token: &str) -> Hash {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 /// Whether a token still counts: it is neither revoked nor expired.

@@ -12,21 +12,12 @@ use super::fields::Problems;
 use super::page::{Page, PageRequest};
 use super::scope::{Scope, Scopes};
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, authentication, customers, schema};
+use super::{Actor, Control, Error, customers, schema, token_form};
 use crate::mint;
 
-pub use whoami::{ActorKind, Whoami, whoami};
+pub use whoami::{ActorKind, ShownActor, whoami};
 
 mod whoami;
-
-/// The beginning of every token.
-pub(crate) const PREFIX: &str = "tg_";
-
-/// The random bytes of a token.
-pub(crate) const RANDOM_BYTES: usize = 32;
-
-/// The number of characters of a token that are shown later.
-const HINT: usize = 4;
 
 /// The maximum length of the name of a token, in characters.
 pub(crate) const MAX_NAME: usize = 100;
@@ -103,13 +94,13 @@ pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<T
     let now = store::health::now(&control.pool).await?;
     check_expiry(expires_at, now, &mut problems);
     problems.finish()?;
-    let (id, text) = (TokenId::from_uuid(mint::uuid()), text(mint::random()));
+    let (id, text) = (TokenId::from_uuid(mint::uuid()), token_form::text(mint::random()));
     let names: Vec<String> = scopes.iter().map(|scope| scope.name().to_owned()).collect();
     let token = New {
         id,
         name: &new.name,
-        hash: &authentication::hash(&text),
-        hint: hint(&text),
+        hash: &token_form::hash(&text),
+        hint: token_form::hint(&text),
         customer: customer.map(|row| CustomerId::from_uuid(row.id)),
         scopes: &names,
         expires_at,
@@ -151,24 +142,6 @@ pub async fn revoke(control: &Control, actor: &Actor, id: &str) -> Result<Token,
         return Err(Error::NotFound(Noun::Token));
     }
     find(control, id).await
-}
-
-/// Whether a text has the form of a token. Other texts are not looked up.
-pub(super) fn is_token(text: &str) -> bool {
-    let digits = text.strip_prefix(PREFIX).unwrap_or_default().as_bytes();
-    digits.len() == 2 * RANDOM_BYTES && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn text(random: [u8; RANDOM_BYTES]) -> String {
-    use std::fmt::Write as _;
-    random.iter().fold(PREFIX.to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn hint(text: &str) -> &str {
-    text.get(text.len().saturating_sub(HINT)..).unwrap_or_default()
 }
 
 fn check(new: &NewToken, scopes: Scopes, problems: &mut Problems) {
@@ -217,16 +190,6 @@ fn view(row: TokenRow) -> Token {
 mod tests {
     use super::super::fields::wrong_fields;
     use super::*;
-
-    #[test]
-    fn a_token_is_recognised_by_its_form() {
-        let token = text([0xaf; RANDOM_BYTES]);
-        assert!(is_token(&token), "{token}");
-        assert_eq!(hint(&token), "afaf");
-        for other in ["", "tg_", "tg_af", &token.to_uppercase(), &format!("{token}a"), &token.replace("tg_", "xx_")] {
-            assert!(!is_token(other), "{other}");
-        }
-    }
 
     #[test]
     fn a_token_needs_a_name_and_scopes_and_a_bound_one_administers_nothing() {

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use super::token_form::Hash;
+
 /// How many wrong tokens an address may send at once.
 pub const BURST: u32 = 100;
 
@@ -23,9 +25,6 @@ pub const MAX_ACCEPTED: usize = 1_024;
 
 /// How long an accepted token is remembered.
 pub const ACCEPTED_FOR: Duration = Duration::from_secs(3_600);
-
-/// The SHA-256 of a token.
-pub type Hash = [u8; 32];
 
 /// The addresses that have sent wrong tokens, and the tokens that were accepted lately.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use crate::control::time::Timestamp;
 
 /// The caller, as its token says.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Whoami {
+pub struct ShownActor {
     /// The kind of token.
     pub kind: ActorKind,
     /// The id of the token; null for a root token.
@@ -45,13 +45,13 @@ pub enum ActorKind {
 
 /// Says who the caller is. Every actor may know that, so no scope is needed.
 #[must_use]
-pub fn whoami(actor: &Actor) -> Whoami {
+pub fn whoami(actor: &Actor) -> ShownActor {
     let (kind, token_id, name, expires_at) = match actor.who() {
         Who::Root => (ActorKind::Root, None, None, None),
         Who::Token { id, name, expires_at } => (ActorKind::Token, Some(*id), Some(name.clone()), *expires_at),
     };
     let customer = actor.bound_to();
-    Whoami {
+    ShownActor {
         kind,
         token_id,
         name,

@@ -7,9 +7,9 @@ use store::{configuration, pool};
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self as rest, layers};
-use crate::control::{self, page as pages};
+use crate::control::{self, page as pages, tokens, wrong_tokens};
 use crate::doctor::check;
-use crate::{descriptors, edge, readiness, serve};
+use crate::{descriptors, edge, last_use, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -40,6 +40,26 @@ fn calls() -> Vec<Bound> {
         fixed!("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
         fixed!("time for the body of a request to arrive", time(patience.body), "frees connections"),
         fixed!("time without progress while a response is sent", time(patience.write), "frees connections"),
+        fixed!("wrong tokens from one address at once", count(wrong_tokens::BURST), "limits look-ups of tokens"),
+        fixed!(
+            "time for each further wrong token from that address",
+            time(wrong_tokens::INTERVAL),
+            "limits look-ups of tokens"
+        ),
+        fixed!(
+            "addresses of which wrong tokens are counted (an IPv6 network of 64 bits counts as one)",
+            count(wrong_tokens::MAX_ADDRESSES),
+            "limits memory"
+        ),
+        fixed!(
+            "accepted tokens that need not wait because of wrong ones",
+            count(wrong_tokens::MAX_ACCEPTED),
+            "limits memory",
+        ),
+        fixed!("time for which they need not", time(wrong_tokens::ACCEPTED_FOR), "limits what a stranger can delay"),
+        fixed!("length of the name of a token, in characters", count(tokens::MAX_NAME), "limits rows"),
+        fixed!("tokens whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
+        fixed!("time for which uses of tokens are collected", time(last_use::WRITE_EVERY), "limits writes"),
         fixed!("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
