@@ -26,25 +26,51 @@ async fn every_response_matches_the_description_of_its_call() {
     // The relay logs an error for the unreadable message. The checks find responses with 5xx.
     gateway.relay.expect_errors();
     let objects = objects(&gateway).await;
-    let mut process = run(program, &gateway, &objects);
+    let mut process = run(program, &gateway, gateway.relay.token(), &objects, &examples());
     let status = until("schemathesis to end", LONGEST, async || process.ended().ok_or_else(|| process.tail(1))).await;
     assert!(status.success(), "schemathesis ended with {status}:\n{}", process.log());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_response_to_a_token_that_may_only_read_matches_too_and_nothing_changes() {
+    let program = tools::blocking(tools::schemathesis).await.unwrap_or_else(|error| panic!("{error}"));
+    let mut gateway = Gateway::start().await;
+    gateway.relay.expect_errors();
+    let objects = objects(&gateway).await;
+    let made = gateway.api.create_token(&["read"], None, json!({})).await;
+    let token = made["token"].as_str().expect("a token");
+    let before = configuration(&gateway).await;
+    let mut process = run(program, &gateway, token, &objects, "1");
+    let status = until("schemathesis to end", LONGEST, async || process.ended().ok_or_else(|| process.tail(1))).await;
+    assert!(status.success(), "schemathesis ended with {status}:\n{}", process.log());
+    assert_eq!(configuration(&gateway).await, before);
+}
+
+/// Everything that a token which may only read could change.
+async fn configuration(gateway: &Gateway) -> Vec<Vec<Value>> {
+    let mut all = Vec::new();
+    for list in ["sources", "destinations", "routes", "replays", "customers"] {
+        let rows = gateway.api.all(&format!("/v1/{list}")).await;
+        // A replay makes progress by itself.
+        all.push(rows.iter().map(|row| json!([row["id"], row["updated_at"]])).collect());
+    }
+    all
+}
+
 /// Starts the checks of the whole API.
-fn run(program: PathBuf, gateway: &Gateway, objects: &Value) -> Process {
+fn run(program: PathBuf, gateway: &Gateway, token: &str, objects: &Value, examples: &str) -> Process {
     let folder = place::repository().join("tests/openapi");
     let mut command = Command::new(program);
     command
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", gateway.relay.url())])
-        .args(["--max-examples", &examples()])
+        .args(["--max-examples", examples])
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", &folder)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("NO_COLOR", "1")
-        .env("TIDEGATE_ADMIN_TOKEN", gateway.relay.token())
+        .env("TIDEGATE_TOKEN", token)
         .env("TIDEGATE_OBJECTS", objects.to_string())
         // Hypothesis keeps the examples that failed in the working folder.
         .current_dir(place::temporary("openapi").expect("a folder"));
@@ -77,6 +103,8 @@ async fn objects(gateway: &Gateway) -> Value {
     })
     .await;
     gateway.api.post("/v1/replays", &json!({ "filter": { "source": "line" } })).await.expect_status(201);
+    gateway.api.create_customer("acme").await;
+    gateway.api.create_token(&["read"], Some("acme"), json!({})).await;
     let ids =
         async |path: &str| -> Vec<Value> { gateway.api.all(path).await.iter().map(|row| row["id"].clone()).collect() };
     json!({
@@ -88,6 +116,8 @@ async fn objects(gateway: &Gateway) -> Value {
         "deliveries": ids("/v1/deliveries").await,
         "replays": ids("/v1/replays").await,
         "unreadable-messages": ids("/v1/unreadable-messages").await,
+        "customers": ids("/v1/customers").await,
+        "tokens": ids("/v1/tokens").await,
     })
 }
 

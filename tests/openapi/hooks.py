@@ -25,8 +25,12 @@ schemathesis.openapi.format("signing-secret", st.sampled_from(SECRETS))
 schemathesis.openapi.format("key-template", st.sampled_from(["none", "{json:id}", "{h:x-event-id}.{query:id}"]))
 schemathesis.openapi.format("source-reference", st.sampled_from(OBJECTS["sources"]))
 schemathesis.openapi.format("destination-reference", st.sampled_from(OBJECTS["destinations"]))
+# The objects belong to the default customer. `default` comes first, so that most requests find them.
+CUSTOMERS = ["default", *OBJECTS["customers"]]
+schemathesis.openapi.format("customer-reference", st.sampled_from(CUSTOMERS))
+schemathesis.openapi.format("customer-reference-or-all", st.sampled_from(["*", *CUSTOMERS]))
 
-ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr)_[0-9a-f]{32}$")
+ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr|cus|tok)_[0-9a-f]{32}$")
 
 
 @schemathesis.hook
@@ -64,6 +68,11 @@ RULES = [
      "some fields need or exclude each other"),
     (r"^GET /v1/deliveries$", r"^error$", "only settled deliveries have an error"),
     (r"^GET /v1/stats", r"^(to|step|destination)$", "a span has an order and at most 1,500 steps"),
+    (r"^POST /v1/tokens$", r"^(customer|scopes|expires_at)$",
+     "a customer exists, its token has no scope admin, and a time is in the future"),
+    (r"^PUT /v1/customers/by-name", r"^name$", "the name in the body is the one in the path"),
+    (r"", r"^customer$", "the header and the parameter name the same customer"),
+    (r"^GET ", r"^(source|destination)$", "a list of all customers takes ids, because a name belongs to one customer"),
 ]
 
 # Rules about one text, which a pattern cannot express: the fields, and the rule. Values of the lists above keep them.

@@ -12,6 +12,8 @@ use crate::wait::until;
 pub struct Api {
     base: String,
     token: String,
+    /// The customer that it names in each request; `None` if it names none.
+    customer: Option<String>,
     client: reqwest::Client,
 }
 
@@ -21,6 +23,8 @@ pub struct Reply {
     pub status: u16,
     /// The JSON value, or the text as a string if it is not JSON.
     pub body: Value,
+    /// The header `retry-after`, in seconds.
+    pub retry_after: Option<u64>,
     call: String,
 }
 
@@ -48,7 +52,25 @@ impl Api {
     /// Creates a client for `base`, which has no trailing slash.
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
-        Self { base: base.to_owned(), token: token.to_owned(), client: http_client() }
+        Self { base: base.to_owned(), token: token.to_owned(), customer: None, client: http_client() }
+    }
+
+    /// The same client with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The same client, acting for a customer, by its id or name; `*` asks for all customers.
+    #[must_use]
+    pub fn acting_for(&self, customer: &str) -> Self {
+        Self { customer: Some(customer.to_owned()), ..self.clone() }
+    }
+
+    /// The same client, sending to another relay.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
     }
 
     /// Sends a GET to a path such as `/v1/events?limit=10`.
@@ -81,7 +103,7 @@ impl Api {
     /// # Panics
     /// Panics if the response is not 200.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = self.request(reqwest::Method::GET, path);
         let response = request.send().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}"));
         assert_eq!(response.status(), 200, "GET {path}");
         response.bytes().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}")).to_vec()
@@ -93,15 +115,16 @@ impl Api {
     /// Returns an error if there is no response.
     pub async fn try_call(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> reqwest::Result<Reply> {
         let call = format!("{method} {path}");
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(body);
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Reply { status, body, call })
+        Ok(Reply { status, body, retry_after, call })
     }
 
     /// Creates a source of a provider.
@@ -232,6 +255,35 @@ impl Api {
     /// Panics if the response is not 200.
     pub async fn resume(&self, destination: &str) -> Value {
         self.post(&format!("/v1/destinations/{destination}/resume"), &json!({})).await.expect_status(200)
+    }
+
+    /// Creates a customer, and returns its id.
+    pub async fn create_customer(&self, name: &str) -> String {
+        text(&self.post("/v1/customers", &json!({ "name": name })).await.expect_status(201), "id")
+    }
+
+    /// Creates a token with these scopes, for a customer if one is given; `more` holds further fields, such as
+    /// `expires_at`. Returns the response.
+    pub async fn create_token(&self, scopes: &[&str], customer: Option<&str>, more: Value) -> Value {
+        let mut wanted = json!({ "name": format!("token for {scopes:?}"), "scopes": scopes });
+        if let Some(customer) = customer {
+            wanted["customer"] = customer.into();
+        }
+        self.post("/v1/tokens", &with(wanted, more)).await.expect_status(201)
+    }
+
+    /// A client with a new token that has these scopes, bound to a customer if one is given.
+    pub async fn limited_to(&self, scopes: &[&str], customer: Option<&str>) -> Self {
+        let created = self.create_token(scopes, customer, json!({})).await;
+        self.with_token(&text(&created, "token"))
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        match &self.customer {
+            Some(customer) => request.header("tidegate-customer", customer),
+            None => request,
+        }
     }
 
     async fn call(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Reply {
