@@ -23,8 +23,9 @@ pub(crate) async fn act_for(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if !known.acts_for_a_customer(path.as_str(), request.method()) {
-        if request.headers().contains_key(CUSTOMER_HEADER) {
+    let acts_for_a_customer = known.acts_for_a_customer(path.as_str(), request.method());
+    if acts_for_a_customer != Some(true) {
+        if acts_for_a_customer == Some(false) && request.headers().contains_key(CUSTOMER_HEADER) {
             return Err(invalid(
                 CUSTOMER_HEADER,
                 "is not supported; what this endpoint is about belongs to no customer",

@@ -44,9 +44,9 @@ impl Known {
         Self(Arc::new(calls.collect()))
     }
 
-    /// Whether a call takes the parameters that name a customer.
-    pub(crate) fn acts_for_a_customer(&self, path: &str, method: &Method) -> bool {
-        self.call(path, method).is_some_and(|call| call.acts_for_a_customer)
+    /// Whether a call takes the parameters that name a customer; `None` if there is no such call.
+    pub(crate) fn acts_for_a_customer(&self, path: &str, method: &Method) -> Option<bool> {
+        self.call(path, method).map(|call| call.acts_for_a_customer)
     }
 
     fn call(&self, path: &str, method: &Method) -> Option<&Call> {
