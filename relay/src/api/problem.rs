@@ -130,11 +130,10 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Unauthorized => {
-                format!(
-                    "send the header Authorization: Bearer <token>; {} (POST /v1/tokens), and the relay's \
-                     TIDEGATE_ADMIN_TOKEN is accepted too",
-                    control::Error::Unauthenticated.detail()
-                )
+                "send the header Authorization: Bearer <token> with a token that is known, not expired and not revoked; a \
+                 token with the scope admin can create one (POST /v1/tokens), and the relay's TIDEGATE_ADMIN_TOKEN is \
+                 accepted too"
+                    .to_owned()
             }
             Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
             Self::MethodNotAllowed => {
