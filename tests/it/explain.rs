@@ -137,7 +137,11 @@ impl Statement {
 
     /// Whether a parameter is an optional filter.
     fn is_optional(&self, number: usize) -> bool {
-        ["uuid", "text"].iter().any(|kind| self.text.contains(&format!("${number}::{kind} is null or")))
+        let is_null = |kind: &str| format!("${number}::{kind} is null");
+        ["uuid", "text"].iter().any(|kind| {
+            self.text.contains(&format!("{} or", is_null(kind)))
+                || self.text.contains(&format!("or {})", is_null(kind)))
+        })
     }
 
     /// Its parameters as literals, with ids and times of the last day.
