@@ -40,10 +40,7 @@ pub enum ApiError {
 
 impl From<control::Error> for ApiError {
     fn from(error: control::Error) -> Self {
-        match error {
-            control::Error::Unauthenticated => Self::Unauthorized,
-            error => Self::Refused(error),
-        }
+        if matches!(error, control::Error::Unauthenticated) { Self::Unauthorized } else { Self::Refused(error) }
     }
 }
 
@@ -120,11 +117,10 @@ impl ApiError {
 
     /// When the caller may try again, in seconds; `None` if that would not help.
     fn retry_after_s(&self) -> Option<u64> {
-        match self {
-            Self::Refused(control::Error::TooManyWrongTokens(wait)) => Some(whole_seconds(*wait)),
-            _ if self.class().0 == StatusCode::SERVICE_UNAVAILABLE => Some(2),
-            _ => None,
+        if let Self::Refused(control::Error::TooManyWrongTokens(wait)) = self {
+            return Some(whole_seconds(*wait));
         }
+        (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)
     }
 
     fn detail(&self) -> String {
