@@ -213,21 +213,3 @@ async fn an_address_that_sends_too_many_wrong_tokens_waits_and_known_tokens_do_n
     unused.get("/v1/whoami").await.expect_status(429);
     unused.wait_for_status("/v1/whoami", 200, SOON).await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn measure_look_up() {
-    let gateway = Gateway::relay_only().await;
-    let token = gateway.api.limited_to(&["read"], None).await;
-    for round in 0..3 {
-        for (name, api) in [("root", &gateway.api), ("token", &token)] {
-            let mut took: Vec<Duration> = Vec::new();
-            for _ in 0..2_000 {
-                let begun = Instant::now();
-                api.get("/v1/whoami").await.expect_status(200);
-                took.push(begun.elapsed());
-            }
-            took.sort_unstable();
-            println!("MEASURE {round} {name}: p50 {:?} p99 {:?}", took[1_000], took[1_980]);
-        }
-    }
-}
