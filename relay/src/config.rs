@@ -59,7 +59,7 @@ settings! {
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
-        "the number of days (UTC) after an event within which a request to the same source with the same id is recognised as a copy (1 to 30)";
+        "the number of days (UTC) after the day on which an event was stored, during which a request to the same source with the same id is a copy (1 to 30)";
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
         "the number of days for which event bodies are kept, so that events can be replayed (21 to 3650; longer than the queue keeps messages). Bodies of pending deliveries are kept longer";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
 use crate::readiness::Readiness;
-use crate::{mint, supervise};
+use crate::{mint, stored_body, supervise};
 
 pub mod api;
 pub mod batch_size;
@@ -325,7 +325,7 @@ impl Puller {
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
-        let event = header.id.uuid();
+        let event = header.id;
         let fetched = in_time(deadline, self.edge.fetch_body(&stored.key, stored.size, &stored.sha256)).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
@@ -333,7 +333,7 @@ impl Puller {
                 group.arrivals.push(Arrival { raw, content: Content::Event { header, body, fetched: true } });
             }
             Ok(Err(FetchError::Permanent(detail))) => {
-                match store::admit::is_stored(&self.intake.pool, event).await {
+                match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
                     // Leased a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),
@@ -352,17 +352,8 @@ impl Puller {
         if !self.finish(group, stop).await {
             return false;
         }
-        // A body that is left behind only costs storage; the bucket's lifecycle rule deletes it. The body of a copy is
-        // left: if the queue leases its message again, nothing in the database shows that the message was handled.
-        if keep_body || !store::admit::is_stored(&self.intake.pool, event).await.unwrap_or(false) {
-            return true;
-        }
-        if let Err(error) = self.edge.delete_body(&stored.key).await {
-            tracing::warn!(
-                key = stored.key,
-                error,
-                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
-            );
+        if !keep_body {
+            stored_body::delete_if_stored(&self.edge, &self.intake.pool, event, &stored.key).await;
         }
         true
     }

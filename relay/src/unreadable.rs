@@ -28,7 +28,7 @@ use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
 use crate::pull::leased::{self, LeasedBody};
 use crate::pull::spoilt_answer::WHOLE_ANSWER;
-use crate::supervise;
+use crate::{stored_body, supervise};
 
 /// How often the relay checks for due messages.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -130,14 +130,8 @@ impl Releaser {
             }
         };
         let tried = self.store_event(raw, header, bytes).await;
-        if matches!(tried, Tried::Released(_))
-            && let Err(error) = self.edge.delete_body(&body.key).await
-        {
-            tracing::warn!(
-                key = body.key,
-                error,
-                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
-            );
+        if matches!(tried, Tried::Released(_)) {
+            stored_body::delete_if_stored(&self.edge, &self.intake.pool, event, &body.key).await;
         }
         tried
     }

@@ -204,7 +204,7 @@ fn intake() -> Vec<Bound> {
             "keeps wrong times out of the history: beyond it nothing is pulled",
         ),
         env(
-            "the same id from the same source is a copy for",
+            "the same id from the same source is a copy on the day of its event and for",
             "TIDEGATE_DEDUPE_DAYS",
             days,
             "relay/store/src/keys.rs",

@@ -74,7 +74,7 @@ fn parts() -> Vec<Part> {
             in_flight * small,
             true,
         )
-        .in_file("relay/engine/src/budget.rs"),
+        .in_file("relay/engine/src/lib.rs"),
         part!(
             "excerpts of responses",
             product(excerpts, egress::RESPONSE_EXCERPT_BYTES),
