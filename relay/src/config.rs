@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use shared::seal::SealingKey;
 use shared::source::Secret;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::history::Retention;
@@ -148,7 +149,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let edge_url = reader.parse(&EDGE_URL, http_url);
     let edge_admin_token = reader.parse(&EDGE_ADMIN_TOKEN, |text| Ok(Secret::new(text)));
     let account_id = reader.parse(&QUEUE_ACCOUNT_ID, |text| Ok(text.to_owned()));
-    let queue_ids = reader.parse(&QUEUE_IDS, |text| Ok(list(text).map(str::to_owned).collect::<Vec<_>>()));
+    let queue_ids = reader.parse(&QUEUE_IDS, queue_ids);
     let token = reader.parse(&QUEUE_TOKEN, |text| Ok(Secret::new(text)));
     let api = reader.parse(&QUEUE_API, http_url);
     let idle = reader.parse(&QUEUE_IDLE_MS, |text| within(text, 50, 60_000).map(Duration::from_millis));
@@ -177,6 +178,12 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let max_waiting_bytes = reader.parse(&MAX_WAITING_BYTES, |text| within(text, 0, 1 << 34));
     let max_in_flight_bytes = reader.parse(&MAX_IN_FLIGHT_BYTES, |text| within(text, 0, 1 << 34));
     let shutdown = reader.parse(&SHUTDOWN_S, |text| within(text, 0, 300).map(Duration::from_secs));
+    // `read_log` has applied both of them, or their defaults.
+    reader.parse(&LOG, |text| EnvFilter::try_new(text).map_err(|error| format!("is not a log filter: {error}")));
+    reader.parse(&LOG_FORMAT, |text| match text {
+        "text" | "json" => Ok(()),
+        _ => Err("must be text or json".to_owned()),
+    });
 
     let config = (|| {
         Some(Config {
@@ -203,7 +210,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             shutdown: shutdown?,
         })
     })();
-    config.ok_or(reader.problems)
+    config.filter(|_| reader.problems.is_empty()).ok_or(reader.problems)
 }
 
 /// Reads only the database URL, which is all that `migrate` needs.
@@ -232,7 +239,7 @@ pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String
     url.zip(keys).map(Some).ok_or(reader.problems)
 }
 
-/// Reads how to log. Never fails, because other errors have to be logged.
+/// Reads how to log. Never fails, because other errors have to be logged: [`read`] reports what is wrong with these settings.
 pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
     let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
     LogConfig { filter, json: var(LOG_FORMAT.name).is_some_and(|text| text.trim() == "json") }
@@ -257,6 +264,19 @@ impl Reader<'_> {
 
 fn sealing_keys(text: &str) -> Result<Vec<SealingKey>, String> {
     text.split(',').map(|key| SealingKey::parse(key.trim()).map_err(|error| error.to_string())).collect()
+}
+
+/// Ids of queues: Cloudflare's are 32 hexadecimal digits.
+fn queue_ids(text: &str) -> Result<Vec<String>, String> {
+    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let ids: Vec<String> = list(text).map(str::to_owned).collect();
+    match ids.iter().find(|id| !is_id(id)) {
+        Some(other) => Err(format!(
+            "\"{other}\" is not the id of a queue; ids have 32 hexadecimal digits, and `npx wrangler queues list` shows them"
+        )),
+        None if ids.is_empty() => Err("must name at least one queue".to_owned()),
+        None => Ok(ids),
+    }
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -295,7 +315,7 @@ mod tests {
             "TIDEGATE_EDGE_URL" => "https://hooks.example.com",
             "TIDEGATE_EDGE_ADMIN_TOKEN" => "edge",
             "TIDEGATE_QUEUE_ACCOUNT_ID" => "account",
-            "TIDEGATE_QUEUE_IDS" => "q1, q2",
+            "TIDEGATE_QUEUE_IDS" => "0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210",
             "TIDEGATE_QUEUE_TOKEN" => "token",
             _ => return None,
         };
@@ -334,7 +354,7 @@ mod tests {
     #[test]
     fn the_required_settings_are_enough() {
         let config = read(good).map_err(|problems| format!("{problems:?}")).expect("reads");
-        assert_eq!(config.queue.queue_ids, ["q1", "q2"]);
+        assert_eq!(config.queue.queue_ids, ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"]);
         assert_eq!(config.listen.port(), 8400);
         assert!(config.egress_allow.is_empty());
     }
@@ -385,9 +405,30 @@ mod tests {
             "TIDEGATE_EGRESS_ALLOW" => Some("10.0.0.0/8,nowhere".to_owned()),
             "TIDEGATE_LISTEN" => Some("8400".to_owned()),
             "TIDEGATE_QUEUE_TOKEN" => None,
+            "TIDEGATE_QUEUE_IDS" => Some("tidegate-events".to_owned()),
+            "TIDEGATE_LOG" => Some("info,relay=loud".to_owned()),
+            "TIDEGATE_LOG_FORMAT" => Some("JSON".to_owned()),
             other => good(other),
         });
         let names: Vec<_> = problems.err().expect("problems").iter().map(|problem| problem.name).collect();
-        assert_eq!(names, ["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_QUEUE_TOKEN", "TIDEGATE_LISTEN", "TIDEGATE_EGRESS_ALLOW"]);
+        assert_eq!(
+            names,
+            [
+                "TIDEGATE_ADMIN_TOKEN",
+                "TIDEGATE_QUEUE_IDS",
+                "TIDEGATE_QUEUE_TOKEN",
+                "TIDEGATE_LISTEN",
+                "TIDEGATE_EGRESS_ALLOW",
+                "TIDEGATE_LOG",
+                "TIDEGATE_LOG_FORMAT",
+            ]
+        );
+    }
+
+    #[test]
+    fn at_least_one_queue_is_named() {
+        let problems = read(|name| if name == "TIDEGATE_QUEUE_IDS" { Some(" , ".to_owned()) } else { good(name) });
+        let problems = problems.err().expect("a problem");
+        assert_eq!(problems[0].to_string(), "TIDEGATE_QUEUE_IDS: must name at least one queue");
     }
 }
