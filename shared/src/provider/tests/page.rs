@@ -61,8 +61,8 @@ A template is text with references in braces:
 | `{cfg:name}` | a setting of the source |
 | `{fn:items(list[]:a+b)}` | these fields of every item of a list, with a hash if there are several items |
 
-How repeated requests are recognised is described in the [README](../README.md#guarantees-and-their-limits). A source can
-define its own id: `\"key\"` in its `config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
+How repeated requests are recognised is described in the [README](../README.md#guarantees-and-their-limits). A source
+can define its own id: `\"key\"` in its `config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
 ";
 
 /// A source of the provider `custom`.
