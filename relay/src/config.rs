@@ -37,7 +37,7 @@ settings! {
     DATABASE_URL = "DATABASE_URL", None,
         "the URL of a PostgreSQL database, version 15 or newer, such as `postgres://user:password@host/database`";
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
-        "the key with which secrets are sealed: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one seals, all of them open";
+        "the key with which secrets are encrypted: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one encrypts, all of them decrypt";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
         "the bearer token of the REST API, at least 16 characters";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,

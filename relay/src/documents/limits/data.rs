@@ -424,7 +424,7 @@ fn times() -> Vec<Bound> {
         fixed!(
             "scan for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
-            "finds what other replicas and the API have changed",
+            "finds what other relays and the API have changed",
         ),
         fixed!(
             "longest interval between these scans if the database is slow",
