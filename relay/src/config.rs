@@ -38,7 +38,7 @@ settings! {
     DATABASE_URL = "DATABASE_URL", None,
         "the URL of a PostgreSQL database, version 15 or newer, such as `postgres://user:password@host/database`";
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
-        "the key with which secrets are sealed: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one seals, all of them open";
+        "the key with which secrets are encrypted: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one encrypts, all of them decrypt";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
         "the bearer token of the REST API, at least 16 characters";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,
@@ -48,7 +48,7 @@ settings! {
     QUEUE_ACCOUNT_ID = "TIDEGATE_QUEUE_ACCOUNT_ID", None,
         "the id of the Cloudflare account that has the queues";
     QUEUE_IDS = "TIDEGATE_QUEUE_IDS", None,
-        "the ids of all queues to pull, `tidegate-dead` among them: 32 hexadecimal digits each, not the names, separated by commas";
+        "the ids of all queues to pull, `tidegate-dead` among them: 32 hexadecimal digits each, not the names, separated by commas. Only `tidegate doctor` checks them";
     QUEUE_TOKEN = "TIDEGATE_QUEUE_TOKEN", None,
         "a Cloudflare API token with the permissions *Queues: Read* and *Queues: Edit*";
     QUEUE_API = "TIDEGATE_QUEUE_API", Some("https://api.cloudflare.com/client/v4"),
@@ -60,7 +60,7 @@ settings! {
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
-        "the number of days (UTC) after the day on which an event was stored, during which a request to the same source with the same id is a copy (1 to 30)";
+        "the number of days (UTC) after the day on which an event was stored, during which a request to the same source with the same id and body is a copy (1 to 30)";
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
         "the number of days for which event bodies are kept, so that events can be replayed (21 to 3650; longer than the queue keeps messages). Bodies of pending deliveries are kept longer";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
@@ -78,9 +78,9 @@ settings! {
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
         "the maximum time for which a shutdown waits for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
-        "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`. Logs go to standard error";
+        "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`; `info` is used if it is invalid. Logs go to standard error";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
-        "`text` or `json`";
+        "`text` or `json`; every other value counts as `text`";
 }
 
 /// The settings of a relay that can start.

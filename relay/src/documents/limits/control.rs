@@ -16,14 +16,15 @@ pub(super) fn write(page: &mut String) {
     table(
         page,
         "Filters, order keys and transforms",
-        "The work of an expression is limited in steps, independently of time. The time limits are an additional safeguard.",
+        "The work of an expression is limited in steps, independently of time. The time limits are an additional \
+         safeguard.",
         &expressions(),
     );
     table(
         page,
         "Database",
-        "PostgreSQL's own limit ends a slow statement with an error. The relay's longer limit closes a connection that no longer \
-         responds.",
+        "PostgreSQL's own limit ends a slow statement with an error. The relay's limit is longer: when it passes, the\n\
+         connection no longer responds, and the relay closes it.",
         &database(),
     );
     table(page, "Calls to the edge, and health", "", &others());
