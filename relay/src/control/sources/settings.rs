@@ -115,9 +115,8 @@ pub(super) fn checked(
             problems.add(
                 "provider",
                 format!(
-                    "\"{provider}\" is not a known provider; use an id from the list of providers \
-                     (GET /v1/providers), or custom, standard-webhooks, token or basic for a provider that it does \
-                     not have"
+                    "\"{provider}\" is not a known provider; use an id from the list of providers or, if yours is \
+                     not listed, custom, standard-webhooks, token or basic"
                 ),
             );
         }
