@@ -220,8 +220,8 @@ pub(in crate::api) const MEANINGS: [Meanings; 17] = [
         "Where the information about a provider comes from.",
         &[
             ("A", "documentation or SDK of the provider"),
-            ("B", "several independent secondary sources that agree"),
-            ("C", "one secondary source"),
+            ("B", "secondary sources, such as client libraries or guides, or general knowledge"),
+            ("C", "a single secondary source"),
         ],
     ),
     (
