@@ -99,7 +99,7 @@ pub struct Provider {
 pub enum Confidence {
     /// The provider's own documentation or SDK.
     A,
-    /// Secondary sources, such as client libraries or guides, or general knowledge.
+    /// Several secondary sources, such as client libraries and guides, or common knowledge.
     B,
     /// A single secondary source.
     C,

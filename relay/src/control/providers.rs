@@ -20,8 +20,8 @@ pub struct Provider {
     /// The provider's documentation of verification; null if there is none.
     #[schema(required = true)]
     pub docs: Option<&'static str>,
-    /// Where the information about this provider comes from: `A` its documentation or SDK, `B` secondary sources,
-    /// such as client libraries or guides, or general knowledge, `C` a single secondary source.
+    /// Where the information about this provider comes from: `A` its documentation or SDK, `B` several secondary
+    /// sources, such as client libraries and guides, or common knowledge, `C` a single secondary source.
     #[schema(value_type = schema::ProviderConfidence)]
     pub confidence: &'static str,
     /// False if a part of the scheme is undocumented, so that it may differ from what is verified.

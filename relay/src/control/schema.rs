@@ -132,8 +132,8 @@ schemas! {
     );
     /// Where the facts about a provider come from.
     ProviderConfidence = choice(
-        "Where the information about a provider comes from. `A`: its documentation or SDK. `B`: secondary \
-         sources, such as client libraries or guides, or general knowledge. `C`: a single secondary source.",
+        "Where the information about a provider comes from. `A`: its documentation or SDK. `B`: several \
+         secondary sources, such as client libraries and guides, or common knowledge. `C`: a single secondary source.",
         &["A", "B", "C"],
     );
     /// Whether a source of a provider needs a secret.

@@ -220,7 +220,7 @@ pub(in crate::api) const MEANINGS: [Meanings; 17] = [
         "Where the information about a provider comes from.",
         &[
             ("A", "documentation or SDK of the provider"),
-            ("B", "secondary sources, such as client libraries or guides, or general knowledge"),
+            ("B", "several secondary sources, such as client libraries and guides, or common knowledge"),
             ("C", "a single secondary source"),
         ],
     ),
