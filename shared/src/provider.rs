@@ -99,9 +99,9 @@ pub struct Provider {
 pub enum Confidence {
     /// The provider's own documentation or SDK.
     A,
-    /// Several secondary sources, such as client libraries and guides, or common knowledge.
+    /// Several secondary sources, or common knowledge.
     B,
-    /// A single secondary source.
+    /// A single secondary source only.
     C,
 }
 
