@@ -229,15 +229,15 @@ const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-stor
 /// The method that every source accepts.
 const POST: &str = "POST";
 
-const NOT_TAKEN: &str = "This request was not accepted as an event: the URL accepts POST requests, but \
-    received a GET request with a query string. If the provider sends its events with GET, set `methods` to [\"GET\"] \
-    in the `config` of the source.";
+const NOT_TAKEN: &str = "This request was not accepted as an event: it is a GET request with a query string, \
+    and this source accepts events by POST. If the provider sends its events with GET, set `methods` to [\"GET\"] in \
+    the `config` of the source.";
 
 const SOURCE_PAGE: &str = "This URL receives webhooks. Enter it at the provider that sends them. Received \
     events are not shown here; use the relay's API to view them.";
 
 const HOME_PAGE: &str = "This is the edge of Tidegate, a webhook gateway. Webhooks are sent to \
-    /in/ followed by the name of the source; create sources with the relay's API. /healthz reports whether this \
+    /in/ followed by the id or name of a source; create sources with the relay's API. /healthz reports whether this \
     Worker is running.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {

@@ -23,7 +23,15 @@ pub struct Setting {
     pub name: &'static str,
     /// `None`: the relay does not start without it.
     pub default: Option<&'static str>,
+    /// The first sentence completes "set it to …".
     pub meaning: &'static str,
+}
+
+impl Setting {
+    /// What to set it to.
+    fn value(&self) -> &'static str {
+        self.meaning.split(". ").next().unwrap_or(self.meaning)
+    }
 }
 
 macro_rules! settings {
@@ -48,7 +56,7 @@ settings! {
     QUEUE_ACCOUNT_ID = "TIDEGATE_QUEUE_ACCOUNT_ID", None,
         "the id of the Cloudflare account that has the queues";
     QUEUE_IDS = "TIDEGATE_QUEUE_IDS", None,
-        "the ids of all queues to pull, `tidegate-dead` among them: 32 hexadecimal digits each, not the names, separated by commas. Only `tidegate doctor` checks them";
+        "the ids of all queues to pull, `tidegate-dead` among them: 32 hexadecimal digits each, not the names, separated by commas";
     QUEUE_TOKEN = "TIDEGATE_QUEUE_TOKEN", None,
         "a Cloudflare API token with the permissions *Queues: Read* and *Queues: Edit*";
     QUEUE_API = "TIDEGATE_QUEUE_API", Some("https://api.cloudflare.com/client/v4"),
@@ -56,7 +64,7 @@ settings! {
     QUEUE_IDLE_MS = "TIDEGATE_QUEUE_IDLE_MS", Some("1000"),
         "the maximum pause between two pulls of an empty queue, in milliseconds (50 to 60000). Cloudflare bills every pull; a longer pause delays the first event after an idle period";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
-        "the address that the REST API listens on";
+        "the IP address and port that the REST API listens on";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
@@ -74,13 +82,13 @@ settings! {
     MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
         "the memory for bodies of waiting deliveries, across all destinations, in bytes (0 to 17179869184). Bodies beyond it are read from the database when they are sent";
     MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
-        "the memory for bodies over 64 KiB of attempts in flight, across all destinations, in bytes (0 to 17179869184). A body larger than this is sent on its own. No single destination can use all of it";
+        "the memory for those bodies of attempts in flight that are larger than 64 KiB, across all destinations, in bytes (0 to 17179869184). A body larger than this limit is sent on its own. No single destination can use all of it";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
         "the maximum time for which a shutdown waits for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
-        "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`; `info` is used if it is invalid. Logs go to standard error";
+        "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`. Logs go to standard error";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
-        "`text` or `json`; every other value counts as `text`";
+        "`text` or `json`";
 }
 
 /// The settings of a relay that can start.
@@ -239,7 +247,8 @@ pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String
     url.zip(keys).map(Some).ok_or(reader.problems)
 }
 
-/// Reads how to log. Never fails, because other errors have to be logged: [`read`] reports what is wrong with these settings.
+/// Reads how to log. Never fails, because other errors have to be logged: a format other than `json` counts as `text`,
+/// and the caller replaces a filter that it cannot parse. [`read`] reports both.
 pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
     let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
     LogConfig { filter, json: var(LOG_FORMAT.name).is_some_and(|text| text.trim() == "json") }
@@ -256,7 +265,7 @@ impl Reader<'_> {
         let parsed = match (given, setting.default) {
             (Some(text), _) => parse(&text),
             (None, Some(default)) => parse(default),
-            (None, None) => Err(format!("is not set; set it to {}", setting.meaning)),
+            (None, None) => Err(format!("is not set; set it to {}", setting.value())),
         };
         parsed.map_err(|problem| self.problems.push(Problem { name: setting.name, problem })).ok()
     }

@@ -284,9 +284,9 @@ impl Configuration {
                 tracing::warn!(
                     revision = self.current().version.revision,
                     before = before.version.revision,
-                    "the database has an older configuration than the relay had in memory, probably after a restore or \
-                     a failover to a lagging standby; the older one is now active, and the edge is being compared with \
-                     it"
+                    "the configuration in the database is older than the one that the relay had in memory, or differs \
+                     from it at the same revision, probably after a restore or a failover to a lagging standby; the \
+                     one in the database is now active, and the edge is being compared with it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
                     tracing::warn!(

@@ -91,7 +91,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
             Ok((sources, destinations)) => check::secrets(sources, destinations),
-            Err(error) => Check::Fail(format!("cannot read the sealed secrets: {error}")),
+            Err(error) => Check::Fail(format!("cannot read the encrypted secrets: {error}")),
         };
         report.line("secrets", &check);
         let policy = EgressPolicy { allow: config.egress_allow.clone(), ports: Ports::default() };
@@ -165,7 +165,7 @@ async fn queues(queues: &[Queue], report: &mut Report) {
         report.line("queue", &Check::Fail(finding.to_string()));
     }
     if findings.is_empty() {
-        let what = "all queues keep messages for 14 days, and their dead-letter queue is pulled";
+        let what = "all queues keep messages for 14 days, and the dead-letter queue is pulled too";
         report.line("queue", &Check::Ok(what.to_owned()));
     }
 }

@@ -63,8 +63,8 @@ async fn check(intake: &Intake) -> store::Result<bool> {
                 destination = %id,
                 held_by = begun.held_by,
                 error = begun.reason,
-                "deliveries to a destination are held individually; remove the cause, then call \
-                 POST /v1/deliveries/release"
+                "some deliveries to a destination are held; remove the cause in `error` and, if they stay held, \
+                 release them with POST /v1/deliveries/release"
             );
             let operational_event = OperationalEvent::DeliveriesHeld {
                 destination: id,

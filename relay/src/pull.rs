@@ -52,8 +52,8 @@ const FETCH_ALONE: Duration = Duration::from_secs(20);
 /// other bodies of the pull.
 const NOT_REACHED_DELAY: Duration = Duration::from_secs(5);
 
-/// A message that was leased more often than this is stored before it is read: the queue drops it after a hundred
-/// leases.
+/// A message that was leased more often than this is stored before it is read: after a hundred leases the queue moves
+/// it to the dead-letter queue, which deletes it after another hundred.
 pub(crate) const MANY_LEASES: u32 = 20;
 
 const TIMED_OUT: &str = "timed out";
@@ -100,7 +100,7 @@ impl Puller {
                 tracing::warn!(
                     queue = self.queue.id(),
                     error,
-                    "pulling is suspended until the cause is resolved; retrying"
+                    "no messages are pulled until the cause in `error` is resolved; checking again"
                 );
                 let pause = backoff.next_pause(mint::jitter());
                 self.readiness.puller_turned(self.queue.id(), pause);
@@ -263,7 +263,7 @@ impl Puller {
         Pulled::Messages { asked, found: count }
     }
 
-    /// Keeps messages as they are if the queue has leased them so often that it would soon drop them. Whatever
+    /// Keeps messages as they are if the queue has leased them more than [`MANY_LEASES`] times. Whatever
     /// prevented their storage, they are read one by one from the database later.
     fn set_aside(&self, messages: Vec<Leased>, now_ms: u64) -> Group {
         let mut group = Group::default();

@@ -1,4 +1,4 @@
-//! Replays: background jobs that make deliveries of stored events again.
+//! Replays: work in the background that makes deliveries of stored events again.
 //!
 //! A replay processes events, or ended deliveries if its filter names a state, in the order of their ids and in chunks.
 //! Each chunk makes its deliveries and moves the cursor in one transaction. So a replay continues after a crash where

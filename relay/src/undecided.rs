@@ -110,7 +110,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
     for _ in 0..WRITTEN_AT_MOST {
         match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
             Decided::Done => {
-                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
+                tracing::info!(delivery = %row.id, ?decision, "the relay has decided about an undecided delivery");
                 intake.engine.rescan(DestinationId::from_uuid(row.destination_id));
                 return Ok(());
             }

@@ -191,7 +191,10 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
         if let Err(error) = may_try(&releaser, &mut known).await {
-            tracing::warn!(error, "retries of unreadable messages are suspended");
+            tracing::warn!(
+                error,
+                "retries of unreadable messages are suspended until the cause in `error` is resolved"
+            );
             tokio::select! {
                 () = tokio::time::sleep(CHECK_INTERVAL) => continue,
                 () = stop.cancelled() => return,

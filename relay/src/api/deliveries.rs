@@ -45,7 +45,8 @@ pub struct DeliveryQuery {
 
 /// Lists deliveries, newest first.
 ///
-/// `error` selects dead deliveries, so it cannot be combined with the `state` `pending` or `held`.
+/// `error` selects dead deliveries. It cannot be combined with the `state` `pending` or `held`; with `succeeded` or
+/// `cancelled` the page is empty.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
     responses((status = 200, body = Page<Delivery>)))]
 pub(super) async fn list(

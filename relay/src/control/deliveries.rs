@@ -83,8 +83,9 @@ pub struct Delivery {
 
 /// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
 /// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
-/// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: the last
-/// attempt failed and no more follow; it can be retried or replayed. `cancelled`: cancelled by an operator, by the
+/// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: no
+/// further attempt is made, because the retry schedule or the retention of metadata has ended, or because the
+/// destination returned 410; the delivery can be retried or replayed. `cancelled`: cancelled by an operator, by the
 /// deletion of its destination, or because its filter did not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -96,7 +97,7 @@ pub enum DeliveryState {
     Held,
     /// The destination accepted the delivery.
     Succeeded,
-    /// Its last attempt failed; it can be retried or replayed.
+    /// No further attempt is made; it can be retried or replayed.
     Dead,
     /// The delivery was cancelled and is no longer sent.
     Cancelled,
@@ -135,7 +136,8 @@ pub struct Attempt {
     /// What went wrong, in words; null if the attempt succeeded.
     #[schema(required = true)]
     pub detail: Option<String>,
-    /// The first 16 KiB of the response body.
+    /// The first 16 KiB of the response body, as far as they arrived within two seconds; null if there was no response
+    /// or none of its body.
     #[schema(required = true)]
     pub response_excerpt: Option<String>,
     /// If the response was a redirect, the scheme, host, port and path that it points to, up to 500 characters;

@@ -48,8 +48,8 @@ pub struct Destination {
     pub state_reason: Option<String>,
     /// When the state last changed.
     pub state_changed_at: Timestamp,
-    /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` opens its
-    /// secrets. Deliveries are held. Absent if the destination is usable.
+    /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` decrypts
+    /// its secrets. Deliveries are held. Absent if the destination is usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
@@ -281,8 +281,8 @@ fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
         tracing::error!(
             destination = %id,
             error,
-            "the static headers of a destination cannot be opened; append the key with which they were sealed to \
-             TIDEGATE_MASTER_KEY"
+            "the static headers of a destination cannot be decrypted; append the key with which they were encrypted \
+             to TIDEGATE_MASTER_KEY"
         );
         BTreeMap::new()
     });

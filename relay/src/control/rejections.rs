@@ -1,4 +1,4 @@
-//! Rejections: counts of requests that the edge refused, by source and cause.
+//! Rejections: counts of requests that were not stored as events, by source and cause.
 
 use serde::Serialize;
 use shared::id::{RejectionId, SourceId};
@@ -10,7 +10,7 @@ use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, schema, sources};
 
-/// Requests to a source that the edge rejected for the same cause.
+/// A count of requests to a source that were not stored as events, for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
     /// The id of the rejection.
@@ -25,7 +25,7 @@ pub struct Rejection {
     pub cause: String,
     /// What is wrong, in words. It is never sent to the provider.
     pub detail: String,
-    /// The number of rejected requests.
+    /// The number of these requests.
     pub count: i64,
     /// When the first of these requests arrived.
     pub first_at: Timestamp,
@@ -33,8 +33,8 @@ pub struct Rejection {
     pub last_at: Timestamp,
     /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,
-    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The address
-    /// itself is not stored.
+    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The
+    /// address itself is not stored.
     pub remote: String,
 }
 

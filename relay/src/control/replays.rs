@@ -56,7 +56,8 @@ pub struct ReplayFilter {
     pub event_type: Option<String>,
     /// Replays deliveries in this state. If omitted, events are replayed: they are routed again.
     pub state: Option<ReplayedState>,
-    /// Only dead deliveries whose last attempt failed with this error class. Requires `"state": "dead"`.
+    /// Only dead deliveries whose last attempt failed with this error class. Requires `state`: use `dead`, because all
+    /// other deliveries have no error class.
     pub error: Option<String>,
     /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
@@ -111,8 +112,10 @@ pub struct Replay {
     /// The id of the replay.
     #[schema(value_type = schema::ReplayId)]
     pub id: ReplayId,
-    /// `completed`: all deliveries have been created; `pending` of them are not yet succeeded, dead or cancelled.
-    /// `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
+    /// `running`: the replay is creating deliveries. `completed`: all deliveries have been created; the field `pending`
+    /// counts those that have not ended yet. `cancelled`: an operator cancelled the replay, or its destination was
+    /// deleted. `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created
+    /// are kept.
     #[schema(value_type = schema::ReplayState)]
     pub state: String,
     /// The filter.
@@ -254,8 +257,8 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Replay, E
 /// Ends a replay and cancels those of its deliveries that are pending or held. Attempts in flight are not aborted.
 ///
 /// # Errors
-/// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending, or if a query
-/// fails.
+/// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending or held, or if
+/// a query fails.
 pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;

@@ -325,7 +325,7 @@ fn view(control: &Control, row: SourceRow) -> Source {
         tracing::error!(
             source = %id,
             error,
-            "the secrets of a source cannot be opened; append the key with which they were sealed to \
+            "the secrets of a source cannot be decrypted; append the key with which they were encrypted to \
              TIDEGATE_MASTER_KEY"
         );
         SourceSecrets::default()

@@ -82,8 +82,8 @@ pub struct EventStats {
     pub stored: i64,
     /// The number of copies, which are counted but not stored again.
     pub copies: i64,
-    /// The number of rejected requests, including requests that failed verification beyond the limits of the
-    /// quarantine.
+    /// The number of requests that were not stored as events, including requests that failed verification beyond the
+    /// limits of the quarantine.
     pub rejected: i64,
 }
 
@@ -162,7 +162,7 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
         problems.add(
             "step",
             format!(
-                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer `step` or a later `from`"
+                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer step, or a later from"
             ),
         );
         return None;

@@ -23,9 +23,9 @@ pub struct UnreadableMessage {
     pub id: UnreadableMessageId,
     /// The current state.
     pub state: UnreadableState,
-    /// Why the message is unreadable.
+    /// The kind of fault.
     pub reason: Reason,
-    /// Why the message could not be stored.
+    /// The fault, in words.
     pub detail: String,
     /// The id of the queue; empty if the message did not come from a queue.
     pub queue_id: String,
@@ -50,14 +50,14 @@ pub struct UnreadableMessage {
     pub event_id: Option<EventId>,
 }
 
-/// The state of an unreadable message. `waiting`: it is stored and retried. `released`: it has been stored as what it
-/// is.
+/// The state of an unreadable message. `waiting`: the message is kept, and the relay retries it. `released`: the relay
+/// has stored the event, the counts of rejections or the secret that the message contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnreadableState {
-    /// The message is kept and retried.
+    /// The message is kept, and the relay retries it.
     Waiting,
-    /// The message has been stored.
+    /// The relay has stored the content of the message.
     Released,
 }
 

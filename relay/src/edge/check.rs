@@ -70,7 +70,7 @@ impl fmt::Display for Difference {
         match self {
             Self::Missing => f.write_str("the edge does not have this source"),
             Self::Damaged => {
-                f.write_str("the edge cannot open its copy of this source, for example because SEAL_KEY was changed")
+                f.write_str("the edge cannot decrypt its copy of this source, for example because SEAL_KEY was changed")
             }
             Self::Deleted { revision } => write!(f, "the edge has deleted this source at revision {revision}"),
             Self::Revision { revision } => {
@@ -193,7 +193,7 @@ async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
                     source = %id,
                     name = row.name,
                     difference = text,
-                    "a source is written to the edge again"
+                    "the content of a source at the edge cannot be compared; writing it again"
                 );
             } else {
                 tracing::warn!(

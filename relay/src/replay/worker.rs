@@ -94,7 +94,7 @@ impl Worker {
         };
         self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
         if let Ok(Some(wrong)) = self.app.clock.is_wrong().await {
-            tracing::warn!(error = wrong, "replays are suspended");
+            tracing::warn!(error = wrong, "replays are suspended until the clocks agree");
             return AFTER_ERROR;
         }
         let mut pause = UNWOKEN_INTERVAL;

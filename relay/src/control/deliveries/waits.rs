@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 use store::deliveries::DeliveryRow;
 
 /// What a pending or held delivery waits for. `turn`: it is due, and is being sent or is sent as soon as the rate limit
-/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `back_off`: the end of
-/// the destination's back-off, at `waits_until`. `breaker`: the open breaker of the destination, until `waits_until`.
-/// `order`: an earlier delivery with the same order key. `destination`: its destination, which is paused, disabled,
-/// unusable or deleted (see `held_reason`). `release`: its release (see `held_by` and `held_reason`).
+/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `back_off`: the end
+/// of the destination's back-off, at `waits_until`. `breaker`: the open breaker of the destination; until
+/// `waits_until`, only manual retries are sent, and then one delivery as a probe. `order`: an earlier delivery with the
+/// same order key. `destination`: its destination, which is paused, disabled, unusable or deleted (see `held_reason`).
+/// `release`: its release (see `held_by` and `held_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
@@ -21,7 +22,8 @@ pub enum WaitsFor {
     Schedule,
     /// The back-off of the destination (429, or 503 with `Retry-After`), until `waits_until`.
     BackOff,
-    /// The open breaker of the destination: until `waits_until`, only manual retries are sent.
+    /// The open breaker of the destination; until `waits_until`, only manual retries are sent, and then one delivery as
+    /// a probe.
     Breaker,
     /// An earlier delivery with the same order key.
     Order,

@@ -116,8 +116,8 @@ fn is_origin(row: &DestinationRow, url: &Url) -> bool {
 
 fn opened_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, Error> {
     open_headers(control, row).map_err(|_| {
-        let text = "the stored headers cannot be opened with any key in TIDEGATE_MASTER_KEY; append the key with which \
-                    they were sealed, or replace the destination and set all of its headers";
+        let text = "no key in TIDEGATE_MASTER_KEY decrypts the stored headers; append the key with which they were \
+                    encrypted, or replace the destination and set all of its headers";
         Error::Invalid(vec![FieldError::new("headers", text)])
     })
 }

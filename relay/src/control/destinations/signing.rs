@@ -52,8 +52,8 @@ pub struct Rotation {
     /// A signing secret of your choice. If omitted, one is generated.
     #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
-    /// How long deliveries are also signed with the previous secrets, in seconds. At most three previous secrets are
-    /// used. Set it to 0 if a secret has leaked. Default: 86,400 (one day).
+    /// How long deliveries are also signed with the previous secrets, in seconds. At most two previous secrets are
+    /// used: a third one stops signing at once. Set it to 0 if a secret has leaked. Default: 86,400 (one day).
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_s: Option<i64>,
