@@ -33,7 +33,7 @@ pub mod operational;
 pub mod routing;
 
 use self::arrival::{Plausible, Prepared};
-use self::message::Arrival;
+use self::message::{Arrival, log_kept};
 use self::routing::Routing;
 
 /// How long the evaluation of the routes of a batch may take, including the time spent waiting for a turn. It is well
@@ -112,13 +112,9 @@ impl Intake {
             // Copies: this future may be dropped before anything is stored.
             prepared.batch.unreadable = unreadable.to_vec();
             for (at, reason, detail) in &prepared.unreadable {
-                tracing::error!(
-                    kind = reason.name(),
-                    error = detail,
-                    "a message could not be stored as an event and was kept as an unreadable message; see \
-                     GET /v1/unreadable-messages"
-                );
-                prepared.batch.unreadable.push(arrivals[*at].unreadable(*reason, detail, plausible.now_ms));
+                let kept = arrivals[*at].unreadable(*reason, detail, plausible.now_ms);
+                log_kept(&kept);
+                prepared.batch.unreadable.push(kept);
             }
             Ok::<(), Infallible>(())
         });

@@ -39,7 +39,7 @@ use self::decode::{Decoded, StoredBody, decode};
 use self::handover::Handover;
 use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
-use crate::intake::message::{Arrival, Content, RawMessage};
+use crate::intake::message::{Arrival, Content, RawMessage, log_kept};
 
 /// How long fetching the large bodies and the secrets of one pull may take. It is well within the lease of their
 /// messages.
@@ -398,14 +398,8 @@ struct Group {
 
 impl Group {
     fn keep(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {
-        tracing::error!(
-            message_id = raw.message_id,
-            kind = reason.name(),
-            error = detail,
-            "a message could not be stored as an event and was kept as an unreadable message; see \
-             GET /v1/unreadable-messages"
-        );
         self.set_aside(raw, reason, detail, now_ms);
+        self.unreadable.last().into_iter().for_each(log_kept);
     }
 
     fn set_aside(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {

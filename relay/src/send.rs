@@ -16,7 +16,7 @@ use shared::scheme::Scheme;
 use shared::source::Secret;
 
 use self::target::{Relay, Target};
-use crate::terminal::line;
+use crate::terminal::{error_line, line};
 use crate::{mint, operator_client};
 
 /// How long the edge may take to respond.
@@ -101,13 +101,14 @@ pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -
         Err(_) => secret::find(arguments.secret.as_deref(), &target, &var).await?,
     };
     let request = sign(&scheme, &secrets, request, moment, target.provider)?;
+    let note = of_another_type(target.provider, wanted);
     if arguments.dry_run {
+        // Standard output has the command alone, so that it can be piped into a shell.
+        note.iter().for_each(|note| error_line(note));
         line(&print::curl(&request, arguments.body.as_deref())?);
         return Ok(());
     }
-    if let Some(note) = of_another_type(target.provider, wanted) {
-        line(&note);
-    }
+    note.iter().for_each(|note| line(note));
     line(&print::sent(&request, &secrets));
     let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
     let started = Instant::now();

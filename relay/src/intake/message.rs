@@ -3,7 +3,7 @@
 use model::unreadable::Reason;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::{EventHeader, RejectionSample};
-use shared::id::{SourceId, uuid_v7};
+use shared::id::{SourceId, UnreadableMessageId, uuid_v7};
 use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
@@ -110,4 +110,15 @@ impl Arrival {
 
 pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// Reports a message that is about to be stored as an unreadable message.
+pub(crate) fn log_kept(kept: &NewUnreadable) {
+    tracing::error!(
+        unreadable_message = %UnreadableMessageId::from_uuid(kept.id),
+        message_id = kept.queue_message_id,
+        kind = kept.reason.name(),
+        error = kept.detail,
+        "a message could not be stored as an event and was kept as an unreadable message; see GET /v1/unreadable-messages"
+    );
 }
