@@ -325,7 +325,7 @@ impl Puller {
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
-        let event = header.id.uuid();
+        let event = header.id;
         let fetched = in_time(deadline, self.edge.fetch_body(&stored.key, stored.size, &stored.sha256)).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
