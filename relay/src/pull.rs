@@ -333,7 +333,7 @@ impl Puller {
                 group.arrivals.push(Arrival { raw, content: Content::Event { header, body, fetched: true } });
             }
             Ok(Err(FetchError::Permanent(detail))) => {
-                match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
+                match store::admit::is_stored(&self.intake.pool, event).await {
                     // Leased a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),

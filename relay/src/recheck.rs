@@ -98,7 +98,7 @@ impl Ready {
         let config = push::config(pusher, row)?;
         Ok(Self {
             verifier: Verifier::new(&config).map_err(|error| error.to_string())?,
-            urls: [pusher.edge.ingest_url(SourceId::from_uuid(row.id)), pusher.edge.ingest_url(&row.name)],
+            urls: [pusher.edge.ingest_url(row.id), pusher.edge.ingest_url(&row.name)],
             keeps_proof: config.scheme.credentials().is_empty(),
         })
     }

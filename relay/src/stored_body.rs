@@ -11,7 +11,7 @@ use crate::edge::Edge;
 /// The body of a copy is left. If the queue leases the message of the copy again, no row shows that the message was
 /// handled, and without its body the message would be kept as unreadable.
 pub(crate) async fn delete_if_stored(edge: &Edge, pool: &Pool, event: EventId, key: &str) {
-    if !store::admit::is_stored(pool, event.uuid()).await.unwrap_or(false) {
+    if !store::admit::is_stored(pool, event).await.unwrap_or(false) {
         return;
     }
     if let Err(error) = edge.delete_body(key).await {

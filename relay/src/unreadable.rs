@@ -66,9 +66,9 @@ impl Releaser {
         if row.released_at.is_some() {
             return Ok(Tried::Released(None));
         }
-        let tried = tried(UnreadableMessageId::from_uuid(id), Reason::from_name(&row.reason), self.store(row)).await;
+        let tried = tried(id, row.reason, self.store(row)).await;
         match &tried {
-            Tried::Released(event) => unreadable::released(pool, id, event.map(EventId::uuid)).await?,
+            Tried::Released(event) => unreadable::released(pool, id, *event).await?,
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
             Tried::NotNow(_) => {
                 unreadable::not_tried(pool, id).await?;
@@ -122,7 +122,7 @@ impl Releaser {
             Err(FetchError::Transient(cause)) => return Tried::NotNow(cause),
             Err(FetchError::Permanent(detail)) => {
                 // It was leased a second time after the body was stored and deleted.
-                return match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
+                return match store::admit::is_stored(&self.intake.pool, event).await {
                     Ok(true) => Tried::Released(Some(event)),
                     Ok(false) => Tried::StillUnreadable(Reason::BodyMissing, detail),
                     Err(error) => Tried::NotNow(error.to_string()),
@@ -230,7 +230,7 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 }
 
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
-    let (id, unfinished) = (UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
+    let (id, unfinished) = (row.id, row.unfinished_tries);
     if unfinished > 1 {
         tracing::error!(
             unreadable_message = %id,

@@ -1,6 +1,8 @@
 //! The health of a destination, as the engine sees it and the store keeps it.
 
+use serde::Serialize;
 use shared::id::{DeliveryId, DestinationId};
+use utoipa::ToSchema;
 
 use crate::lane::PerLane;
 
@@ -64,6 +66,54 @@ pub enum BreakerState {
     HalfOpen { probe: Option<DeliveryId> },
 }
 
+impl BreakerState {
+    /// The state without its details.
+    #[must_use]
+    pub const fn without_details(self) -> BreakerName {
+        match self {
+            Self::Closed => BreakerName::Closed,
+            Self::Open { .. } => BreakerName::Open,
+            Self::HalfOpen { .. } => BreakerName::HalfOpen,
+        }
+    }
+}
+
+/// The state of the breaker. `closed`: deliveries are sent normally. `open`: nothing but manual retries is sent until
+/// `next_probe_at`. `half_open`: one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails,
+/// the breaker opens again for twice as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = BreakerState)]
+pub enum BreakerName {
+    /// Deliveries are sent normally.
+    Closed,
+    /// Nothing but manual retries is sent until `next_probe_at`.
+    Open,
+    /// One delivery is sent as a probe. If it succeeds, the breaker closes. If it fails, the breaker opens again.
+    HalfOpen,
+}
+
+impl BreakerName {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// Its name in the table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+
+    /// The state with this name in the table; `None` if there is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// How far concurrency and rate are reduced below the limits, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reduction {
@@ -97,4 +147,20 @@ pub struct Run {
     /// When the first of them ended, Unix time in microseconds.
     pub since_us: u64,
     pub failures: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_from_its_name_and_no_other_text_is_one() {
+        for value in BreakerName::ALL {
+            assert_eq!(BreakerName::from_name(value.name()), Some(value));
+            assert_eq!(serde_json::to_value(value).expect("writes"), value.name(), "the API and the table agree");
+        }
+        for text in ["", "Failed", "of a later version"] {
+            assert_eq!(BreakerName::from_name(text), None, "{text}");
+        }
+    }
 }

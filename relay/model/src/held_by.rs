@@ -36,7 +36,7 @@ impl HeldBy {
 
     /// Its name in the tables.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Filter => "filter",
             Self::OrderKey => "order_key",
@@ -48,9 +48,9 @@ impl HeldBy {
         }
     }
 
-    /// The cause with this name in the tables.
+    /// The cause with this name in the tables; `None` if there is none.
     #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Self::Transform)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.name() == name)
     }
 }

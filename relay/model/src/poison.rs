@@ -16,18 +16,21 @@ pub enum Poison {
 }
 
 impl Poison {
+    /// Both values.
+    pub const ALL: [Self; 2] = [Self::Block, Self::Skip];
+
     /// Its name in the table.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Block => "block",
             Self::Skip => "skip",
         }
     }
 
-    /// The value with this name in the table; any other name means `Block`.
+    /// The value with this name in the table; `None` if there is none.
     #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        if name == Self::Skip.name() { Self::Skip } else { Self::Block }
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|poison| poison.name() == name)
     }
 }

@@ -38,7 +38,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 10] = [
+    /// All reasons.
+    pub const ALL: [Self; 10] = [
         Self::NotDecodable,
         Self::UnknownVersion,
         Self::AnswerNotReadable,
@@ -53,7 +54,7 @@ impl Reason {
 
     /// Its name in the table and in the API.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::NotDecodable => "not_decodable",
             Self::UnknownVersion => "unknown_version",
@@ -68,10 +69,10 @@ impl Reason {
         }
     }
 
-    /// The reason with this name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
+    /// The reason with this name in the table; `None` if there is none.
     #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::NotDecodable)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 
     /// Whether another try of the unchanged message can succeed without an operator.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use model::delivery::DeliveryState;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -9,7 +10,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::deliveries::release::{self, ReleaseOfHeld, ReleasedOfHeld};
-use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter, DeliveryState};
+use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};

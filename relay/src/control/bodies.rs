@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::id::EventId;
 use store::Pool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use uuid::Uuid;
 
 use super::Error;
 
@@ -49,7 +49,7 @@ impl Bodies {
     ///
     /// # Errors
     /// Returns [`Error::Busy`] if the bytes are not free in time, or an error if the query fails.
-    pub async fn read(&self, pool: &Pool, event: Uuid, size: i32) -> Result<Option<Body>, Error> {
+    pub async fn read(&self, pool: &Pool, event: EventId, size: i32) -> Result<Option<Body>, Error> {
         let reserved = self.reserve(size, RESERVE_TIMEOUT).await?;
         let body = store::pending::body(pool, event).await?;
         Ok(body.map(|bytes| Body { bytes, _reserved: reserved }))
@@ -59,7 +59,7 @@ impl Bodies {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn read_changed_copy(&self, pool: &Pool, event: Uuid, size: i32) -> Result<Option<Body>, Error> {
+    pub async fn read_changed_copy(&self, pool: &Pool, event: EventId, size: i32) -> Result<Option<Body>, Error> {
         let reserved = self.reserve(size, RESERVE_TIMEOUT).await?;
         let body = store::events::changed_copy_body(pool, event).await?;
         Ok(body.map(|bytes| Body { bytes, _reserved: reserved }))

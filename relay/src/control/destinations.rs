@@ -109,7 +109,7 @@ pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> R
 pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Destination>, Error> {
     let window = page.window()?;
     let rows = destinations::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+    Ok(window.page(rows, |row| row.id.uuid(), |row| view(control, row)))
 }
 
 /// The destination with this id or name, as the API shows it.
@@ -162,7 +162,7 @@ pub async fn change(control: &Control, actor: Actor, id: &str, patch: Destinatio
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
-    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    let id = find(control, actor, id).await?.id;
     let version = deleted_destinations::delete(&control.pool, actor.customer(), id).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
@@ -204,14 +204,14 @@ pub(super) async fn id_of(
         return Ok(Some(id));
     }
     let found = find(control, actor, text).await;
-    problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
+    problems.named(field, text, found.map(|row| row.id))
 }
 
 /// Waits until a change is active, and returns the destination as the change left it.
 async fn activated(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
     let Changed { before, row, version } = changed;
     control.active(version).await?;
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let Some(before) = before else {
         let keys = open_keys(control, &row)?;
         let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
@@ -225,7 +225,7 @@ async fn activated(control: &Control, changed: Changed, headers_are_given: bool)
 }
 
 async fn set_state(control: &Control, actor: Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
-    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    let id = find(control, actor, id).await?.id;
     if let Some(version) = destinations::set_state(&control.pool, actor.customer(), id, state).await? {
         control.active(version).await?;
         control.engine.rescan(id);
@@ -244,12 +244,8 @@ fn seal_keys(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Res
 }
 
 fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
-    secrets::open_signing_secrets(
-        &control.config.master_keys,
-        DestinationId::from_uuid(row.id),
-        &row.signing_secrets_sealed,
-    )
-    .map_err(|_| Error::Conflict(Conflict::SecretClosed))
+    secrets::open_signing_secrets(&control.config.master_keys, row.id, &row.signing_secrets_sealed)
+        .map_err(|_| Error::Conflict(Conflict::SecretClosed))
 }
 
 /// The signing secrets with a new one in front. If no master key opens the old ones, they no longer sign.
@@ -260,7 +256,7 @@ fn replaced_keys(
     overlap_s: u32,
     now_ms: u64,
 ) -> SigningSecrets {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     match secrets::open_signing_secrets(&control.config.master_keys, id, &row.signing_secrets_sealed) {
         Ok(keys) => keys.rotated(new, overlap_s, now_ms),
         Err(_) => SigningSecrets::new(new),
@@ -269,14 +265,14 @@ fn replaced_keys(
 
 fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, String> {
     match &row.headers_sealed {
-        Some(sealed) => secrets::open_headers(&control.config.master_keys, DestinationId::from_uuid(row.id), sealed),
+        Some(sealed) => secrets::open_headers(&control.config.master_keys, row.id, sealed),
         None => Ok(BTreeMap::new()),
     }
 }
 
 /// The names of the static headers; none if no master key opens them.
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let headers = open_headers(control, row).unwrap_or_else(|error| {
         tracing::error!(
             destination = %id,
@@ -290,7 +286,7 @@ fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
 }
 
 fn view(control: &Control, row: DestinationRow) -> Destination {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let header_names = header_names(control, &row);
     Destination {
         id,

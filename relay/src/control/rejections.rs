@@ -66,13 +66,13 @@ pub async fn list(
     problems.finish()?;
     let mut search = rejections::Page { customer: actor.customer(), source, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 fn view(row: RejectionRow) -> Rejection {
     Rejection {
-        id: RejectionId::from_uuid(row.id),
-        source_id: SourceId::from_uuid(row.source_id),
+        id: row.id,
+        source_id: row.source_id,
         source: row.source_name,
         cause: row.cause,
         detail: row.detail,

@@ -1,12 +1,12 @@
 //! Replays: work in the background that makes deliveries of stored events again.
 
+use model::replay::ReplayState;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of, past_retention};
 use super::fields::{Problems, object, optional_object};
@@ -117,7 +117,7 @@ pub struct Replay {
     /// deleted. `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created
     /// are kept.
     #[schema(value_type = schema::ReplayState)]
-    pub state: String,
+    pub state: ReplayState,
     /// The filter.
     pub filter: ShownFilter,
     /// The destination that replaces the original destinations; null if the replay uses the original ones.
@@ -225,7 +225,7 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
     let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
-    let made = ReplayId::from_uuid(made.id);
+    let made = made.id;
     Ok(Made::Replay(Box::new(show(control, actor, &made.to_string()).await?)))
 }
 
@@ -235,11 +235,11 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Replay>, Error> {
     let window = page.window()?;
-    let rows = replays::page(&control.pool, actor.customer().uuid(), window.cursor, window.fetch()).await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let rows = replays::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
+    let ids: Vec<ReplayId> = rows.iter().map(|row| row.id).collect();
     let held = replays::held(&control.pool, &ids).await?;
     let held = |row: &ReplayRow| held.get(&row.id).copied().unwrap_or_default();
-    let page = window.page(rows, |row| row.id, |row| view(held(&row), row, control.config.retention));
+    let page = window.page(rows, |row| row.id.uuid(), |row| view(held(&row), row, control.config.retention));
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, Error>>()?;
     Ok(Page { data, next_cursor: page.next_cursor, scanned_until: None })
 }
@@ -262,12 +262,12 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Replay, E
 pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;
-    if row.state != "running" && pending <= 0 {
+    if row.state != ReplayState::Running && pending <= 0 {
         return Err(Error::Conflict(Conflict::ReplayFinished));
     }
     // A separate task continues if the caller hangs up. Otherwise a part of a large replay would stay pending.
     let cancelling = tokio::spawn({
-        let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), ReplayId::from_uuid(row.id));
+        let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), row.id);
         async move { replay::cancel(&pool, &engine, id).await }
     });
     cancelling.await.map_err(|error| Error::Internal(error.to_string()))??;
@@ -276,7 +276,7 @@ pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay,
 
 async fn find(control: &Control, actor: Actor, id: &str) -> Result<ReplayRow, Error> {
     let id: ReplayId = id.parse().map_err(|_| Error::NotFound(Noun::Replay))?;
-    replays::find(&control.pool, actor.customer().uuid(), id.uuid()).await?.ok_or(Error::NotFound(Noun::Replay))
+    replays::find(&control.pool, actor.customer(), id).await?.ok_or(Error::NotFound(Noun::Replay))
 }
 
 async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New, Error> {
@@ -289,7 +289,7 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
         None => None,
         Some(text) => problems.named("destination", text, destinations::find(control, actor, text).await)?,
     };
-    let destination = destination.map(|row| DestinationId::from_uuid(row.id));
+    let destination = destination.map(|row| row.id);
     let after_ms = read_ms("filter.after", filter.after.as_deref(), &mut problems);
     let before_ms = read_ms("filter.before", filter.before.as_deref(), &mut problems);
     if after_ms.zip(before_ms).is_some_and(|(after, before)| after >= before) {
@@ -355,7 +355,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
     // So `processed` can exceed the count.
     let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
-        id: ReplayId::from_uuid(row.id),
+        id: row.id,
         state: row.state,
         filter: ShownFilter {
             source: filter.source,
@@ -368,7 +368,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
             verification: filter.verification,
             verifies_now: filter.verifies_now,
         },
-        destination: row.destination_id.map(DestinationId::from_uuid),
+        destination: row.destination_id,
         rate_limit: rate.map(RateLimit::from),
         matched,
         matched_so_far: matched.unwrap_or(row.matched.max(row.processed)),

@@ -94,7 +94,7 @@ impl RoutePatch {
             filter: text(self.filter, &row.filter),
             transform: text(self.transform, &row.transform),
             order_key: text(self.order_key, &row.order_key),
-            poison: self.poison.map_or_else(|| Poison::from_name(&row.poison), Option::unwrap_or_default),
+            poison: self.poison.map_or(row.poison, Option::unwrap_or_default),
             enabled: self.enabled.map_or(row.enabled, |enabled| enabled.unwrap_or(true)),
         }
     }
@@ -190,7 +190,7 @@ pub async fn list(
     problems.finish()?;
     let (cursor, fetch) = (window.cursor, window.fetch());
     let rows = routes::page(&control.pool, actor.customer(), source, destination, cursor, fetch).await?;
-    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+    Ok(window.page(rows, |row| row.id.uuid(), |row| view(control, row)))
 }
 
 /// The route with this id.
@@ -209,7 +209,7 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Route, Er
 pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
     let row = find(control, actor, id).await?;
     let mut problems = Problems::default();
-    let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
+    let (source, destination) = (row.source_id, row.destination_id);
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
         problems.add(
             "source",
@@ -229,7 +229,7 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer(), RouteId::from_uuid(row.id), |_| content).await?;
+    let changed = routes::change(&control.pool, actor.customer(), row.id, |_| content).await?;
     activated(control, changed).await
 }
 
@@ -343,23 +343,23 @@ async fn joined(
         }
     }
     let ids = source.zip(destination);
-    Ok(ids.map(|(source, destination)| (SourceId::from_uuid(source.id), DestinationId::from_uuid(destination.id))))
+    Ok(ids.map(|(source, destination)| (source.id, destination.id)))
 }
 
 fn view(control: &Control, row: RouteRow) -> Route {
     let snapshot = control.configuration.current();
     Route {
-        id: RouteId::from_uuid(row.id),
-        source_id: SourceId::from_uuid(row.source_id),
+        id: row.id,
+        source_id: row.source_id,
         source: row.source_name,
-        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination_id: row.destination_id,
         destination: row.destination_name,
         filter: row.filter,
         transform: row.transform,
         order_key: row.order_key,
-        poison: Poison::from_name(&row.poison),
+        poison: row.poison,
         enabled: row.enabled,
-        unusable: snapshot.routes.get(&RouteId::from_uuid(row.id)).and_then(|route| route.problem()),
+        unusable: snapshot.routes.get(&row.id).and_then(|route| route.problem()),
         dropped: Vec::new(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),

@@ -2,7 +2,6 @@
 
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::{DestinationId, SourceId};
 use store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -127,18 +126,17 @@ pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Resu
         problems.add("destination", "cannot be combined with source; omit one of them");
     }
     let span = problems.finish_with(span)?;
-    let customer = actor.customer().uuid();
+    let customer = actor.customer();
     let events = match destination {
         Some(_) => Vec::new(),
         None => {
-            let counts = counters::of_sources(&control.pool, customer, source.map(SourceId::uuid), span).await?;
+            let counts = counters::of_sources(&control.pool, customer, source, span).await?;
             counts.into_iter().map(event_stats).collect()
         }
     };
     let deliveries = match source {
         Some(_) => Vec::new(),
         None => {
-            let destination = destination.map(DestinationId::uuid);
             let counts = counters::of_destinations(&control.pool, customer, destination, span).await?;
             counts.into_iter().map(delivery_stats).collect()
         }

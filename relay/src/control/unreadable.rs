@@ -106,7 +106,7 @@ pub async fn list(
     let range = Range { until: window.cursor.unwrap_or(Range::ALL.until), ..Range::ALL };
     let mut search = unreadable::Page { selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 /// The unreadable message with this id.
@@ -163,9 +163,9 @@ fn parse(id: &str) -> Result<UnreadableMessageId, Error> {
 
 fn view(row: SummaryRow) -> UnreadableMessage {
     UnreadableMessage {
-        id: UnreadableMessageId::from_uuid(row.id),
+        id: row.id,
         state: if row.released_at.is_some() { UnreadableState::Released } else { UnreadableState::Waiting },
-        reason: Reason::from_name(&row.reason),
+        reason: row.reason,
         detail: row.detail,
         queue_id: row.queue_id,
         queue_message_id: row.queue_message_id,
@@ -174,6 +174,6 @@ fn view(row: SummaryRow) -> UnreadableMessage {
         tries: row.tries,
         next_try_at: row.next_try_at.filter(|_| row.released_at.is_none()).map(Timestamp),
         released_at: row.released_at.map(Timestamp),
-        event_id: row.event_id.map(EventId::from_uuid),
+        event_id: row.event_id,
     }
 }

@@ -29,7 +29,7 @@ impl RawMessage {
     #[must_use]
     pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
         NewUnreadable {
-            id: self.id(now_ms),
+            id: UnreadableMessageId::from_uuid(self.id(now_ms)),
             queue_id: self.queue_id.replace('\0', ""),
             queue_message_id: self.message_id.replace('\0', ""),
             content_type: self.content_type.map(|content_type| content_type.replace('\0', "")),
@@ -115,7 +115,7 @@ pub(super) fn without_nul(text: String) -> String {
 /// Reports a message that is about to be stored as an unreadable message.
 pub(crate) fn log_kept(kept: &NewUnreadable) {
     tracing::error!(
-        unreadable_message = %UnreadableMessageId::from_uuid(kept.id),
+        unreadable_message = %kept.id,
         message_id = kept.queue_message_id,
         kind = kept.reason.name(),
         error = kept.detail,

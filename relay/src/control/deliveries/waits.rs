@@ -1,5 +1,6 @@
 //! What a delivery waits for, as the API shows it.
 
+use model::delivery::DeliveryState;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -48,11 +49,11 @@ pub(super) struct Waits {
 /// What a delivery waits for; `None` if it has ended.
 pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     let waits = |on| Waits { on, until: None, next_attempt_at: None };
-    match row.state.as_str() {
-        "held" if row.held_by.is_some() => return Some(waits(WaitsFor::Release)),
-        "held" => return Some(waits(WaitsFor::Destination)),
-        "pending" => {}
-        _ => return None,
+    match row.state {
+        DeliveryState::Held if row.held_by.is_some() => return Some(waits(WaitsFor::Release)),
+        DeliveryState::Held => return Some(waits(WaitsFor::Destination)),
+        DeliveryState::Pending => {}
+        DeliveryState::Succeeded | DeliveryState::Dead | DeliveryState::Cancelled => return None,
     }
     if row.is_behind {
         // `due_at` is only a safety net: the delivery is read again at that time if the delivery in front of it has not
@@ -75,8 +76,9 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
 
 #[cfg(test)]
 mod tests {
+    use model::held_by::HeldBy;
+    use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
     use time::macros::datetime;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -89,14 +91,14 @@ mod tests {
     /// A pending delivery that has been due for ten seconds.
     fn due() -> DeliveryRow {
         DeliveryRow {
-            id: Uuid::nil(),
-            event_id: Uuid::nil(),
-            source_id: Uuid::nil(),
-            destination_id: Uuid::nil(),
+            id: DeliveryId::mint(1, [1; 10]),
+            event_id: EventId::mint(1, [1; 10]),
+            source_id: SourceId::mint(1, [1; 10]),
+            destination_id: DestinationId::mint(1, [1; 10]),
             destination_name: None,
             route_id: None,
             replay_id: None,
-            state: "pending".to_owned(),
+            state: DeliveryState::Pending,
             held_reason: None,
             held_by: None,
             due_at: Some(in_s(-10)),
@@ -143,13 +145,13 @@ mod tests {
     #[test]
     fn held_and_ordered_deliveries_have_no_time_and_ended_ones_wait_for_nothing() {
         let nothing_known = |on| Some(Waits { on, until: None, next_attempt_at: None });
-        let held = DeliveryRow { state: "held".to_owned(), ..due() };
+        let held = DeliveryRow { state: DeliveryState::Held, ..due() };
         assert_eq!(of(&held), nothing_known(WaitsFor::Destination));
-        let held = DeliveryRow { held_by: Some("transform".to_owned()), due_at: None, ..held };
+        let held = DeliveryRow { held_by: Some(HeldBy::Transform), due_at: None, ..held };
         assert_eq!(of(&held), nothing_known(WaitsFor::Release));
         let behind = DeliveryRow { is_behind: true, expedited: true, ..due() };
         assert_eq!(of(&behind), nothing_known(WaitsFor::Order));
-        let dead = DeliveryRow { state: "dead".to_owned(), due_at: None, is_due: false, ..due() };
+        let dead = DeliveryRow { state: DeliveryState::Dead, due_at: None, is_due: false, ..due() };
         assert_eq!(of(&dead), None);
     }
 }

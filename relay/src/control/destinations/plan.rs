@@ -81,7 +81,7 @@ pub(super) fn patched(
     let settings: DestinationSpec = read(settings)?;
     let mut problems = Problems::default();
     let checked = settings.check(&control.egress, &mut problems);
-    content(control, DestinationId::from_uuid(row.id), Some(row), problems.finish_with(checked)?, now_ms)
+    content(control, row.id, Some(row), problems.finish_with(checked)?, now_ms)
 }
 
 /// The settings of a destination as they are shown: of its headers, only the names.

@@ -3,7 +3,6 @@
 use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::DestinationId;
 use shared::sign;
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
@@ -87,7 +86,7 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
     let now_ms = mint::now_ms();
     let plan = |row: &DestinationRow| {
         let keys = replaced_keys(control, row, new, overlap_s, now_ms);
-        let sealed = seal_keys(control, DestinationId::from_uuid(row.id), &keys)?;
+        let sealed = seal_keys(control, row.id, &keys)?;
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);

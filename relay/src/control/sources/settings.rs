@@ -68,7 +68,7 @@ impl SourcePatch {
 pub(super) fn patched(control: &Control, row: &SourceRow, patch: Value) -> Result<Content, Error> {
     let mut settings = settings_of(row);
     merge(&mut settings, patch);
-    content(control, SourceId::from_uuid(row.id), &row.name, read(settings)?, Some(row), Problems::default())
+    content(control, row.id, &row.name, read(settings)?, Some(row), Problems::default())
 }
 
 /// The content of a source with these settings. Omitted secrets are kept.
