@@ -130,13 +130,7 @@ impl Statement {
         statements
     }
 
-<<<<<<< ours
-    /// Its text in one line.
-||||||| base
-    /// In one line.
-=======
-    /// In one line, without the types that the relay reads columns as.
->>>>>>> theirs
+    /// Its text in one line, without the types as which the relay reads columns.
     fn name(&self) -> String {
         let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut columns = line.split(" as \"");
