@@ -91,7 +91,7 @@ pub(super) fn judge(
             judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
-            // Due as if it had not been sent, and held until the destination is resumed.
+            // The attempt is stored and counted. The delivery stays due, and is held until the destination is resumed.
             judged(Some(attempt), attempts, Next::RetryIn(Duration::ZERO), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure, retry_after_ms } => {

@@ -205,7 +205,7 @@ fn intake() -> Vec<Bound> {
             "keeps wrong times out of the history: beyond it nothing is pulled",
         ),
         env(
-            "the same id and body from the same source is a copy on the day of its event and for",
+            "the same id and body from the same source is a copy on the day on which its event was stored, and for",
             "TIDEGATE_DEDUPE_DAYS",
             days,
             "relay/store/src/keys.rs",
