@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::names::names;
+
 /// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
 /// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
 /// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: no
@@ -25,50 +27,23 @@ pub enum DeliveryState {
     Cancelled,
 }
 
+names! {
+    DeliveryState {
+        Pending => "pending",
+        Held => "held",
+        Succeeded => "succeeded",
+        Dead => "dead",
+        Cancelled => "cancelled",
+    }
+}
+
 impl DeliveryState {
-    /// All states.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Held, Self::Succeeded, Self::Dead, Self::Cancelled];
-
-    /// Its name in the tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Held => "held",
-            Self::Succeeded => "succeeded",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The state with this name in the tables; `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
-    }
-
     /// Whether no attempt follows any more, unless the delivery is retried.
     #[must_use]
     pub const fn is_settled(self) -> bool {
         match self {
             Self::Pending | Self::Held => false,
             Self::Succeeded | Self::Dead | Self::Cancelled => true,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_state_is_read_from_its_name_and_no_other_text_is_one() {
-        for value in DeliveryState::ALL {
-            assert_eq!(DeliveryState::from_name(value.name()), Some(value));
-            assert_eq!(serde_json::to_value(value).expect("writes"), value.name(), "the API and the table agree");
-        }
-        for text in ["", "Failed", "of a later version"] {
-            assert_eq!(DeliveryState::from_name(text), None, "{text}");
         }
     }
 }

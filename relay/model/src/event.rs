@@ -7,7 +7,9 @@ use shared::id::{EventId, SourceId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-/// What is sent of an event, and what expressions read, besides its body.
+use crate::names::names;
+
+/// The parts of an event other than its body that expressions read and deliveries contain.
 #[derive(Debug, Clone)]
 pub struct EventMeta {
     pub id: EventId,
@@ -39,26 +41,13 @@ pub enum Verification {
     Released,
 }
 
-impl Verification {
-    /// All results.
-    pub const ALL: [Self; 5] = [Self::Verified, Self::Stale, Self::Unsigned, Self::Failed, Self::Released];
-
-    /// Its name in the table.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Stale => "stale",
-            Self::Unsigned => "unsigned",
-            Self::Failed => "failed",
-            Self::Released => "released",
-        }
-    }
-
-    /// The result with this name in the table; `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verification| verification.name() == name)
+names! {
+    Verification {
+        Verified => "verified",
+        Stale => "stale",
+        Unsigned => "unsigned",
+        Failed => "failed",
+        Released => "released",
     }
 }
 
@@ -69,22 +58,6 @@ impl From<&envelope::Verification> for Verification {
             envelope::Verification::Stale => Self::Stale,
             envelope::Verification::Unsigned => Self::Unsigned,
             envelope::Verification::Failed(_) => Self::Failed,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_result_is_read_from_its_name_and_no_other_text_is_one() {
-        for value in Verification::ALL {
-            assert_eq!(Verification::from_name(value.name()), Some(value));
-            assert_eq!(serde_json::to_value(value).expect("writes"), value.name(), "the API and the table agree");
-        }
-        for text in ["", "Failed", "of a later version"] {
-            assert_eq!(Verification::from_name(text), None, "{text}");
         }
     }
 }

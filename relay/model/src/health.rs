@@ -5,6 +5,7 @@ use shared::id::{DeliveryId, DestinationId};
 use utoipa::ToSchema;
 
 use crate::lane::PerLane;
+use crate::names::names;
 
 /// The health of a destination. Times are Unix microseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,24 +94,11 @@ pub enum BreakerName {
     HalfOpen,
 }
 
-impl BreakerName {
-    /// All states.
-    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
-    /// Its name in the table.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-
-    /// The state with this name in the table; `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
+names! {
+    BreakerName {
+        Closed => "closed",
+        Open => "open",
+        HalfOpen => "half_open",
     }
 }
 
@@ -147,20 +135,4 @@ pub struct Run {
     /// When the first of them ended, Unix time in microseconds.
     pub since_us: u64,
     pub failures: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_state_is_read_from_its_name_and_no_other_text_is_one() {
-        for value in BreakerName::ALL {
-            assert_eq!(BreakerName::from_name(value.name()), Some(value));
-            assert_eq!(serde_json::to_value(value).expect("writes"), value.name(), "the API and the table agree");
-        }
-        for text in ["", "Failed", "of a later version"] {
-            assert_eq!(BreakerName::from_name(text), None, "{text}");
-        }
-    }
 }

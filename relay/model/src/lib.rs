@@ -8,6 +8,7 @@ pub mod failure;
 pub mod health;
 pub mod held_by;
 pub mod lane;
+mod names;
 pub mod poison;
 pub mod replay;
 pub mod retry_policy;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::names::names;
+
 /// Why a message is unreadable. `not_decodable`: it does not have the edge's message format. `unknown_version`: it was
 /// written by an edge newer than this relay. `answer_not_readable`: the queue API's response with this message could
 /// not be parsed. `leased_too_often`: the queue had leased the message more than 20 times, so the relay stored it
@@ -37,44 +39,22 @@ pub enum Reason {
     RefusedByDatabase,
 }
 
+names! {
+    Reason {
+        NotDecodable => "not_decodable",
+        UnknownVersion => "unknown_version",
+        AnswerNotReadable => "answer_not_readable",
+        LeasedTooOften => "leased_too_often",
+        BodyMissing => "body_missing",
+        SecretNotOpenable => "secret_not_openable",
+        UnknownSource => "unknown_source",
+        ImplausibleTime => "implausible_time",
+        PastRetention => "past_retention",
+        RefusedByDatabase => "refused_by_database",
+    }
+}
+
 impl Reason {
-    /// All reasons.
-    pub const ALL: [Self; 10] = [
-        Self::NotDecodable,
-        Self::UnknownVersion,
-        Self::AnswerNotReadable,
-        Self::LeasedTooOften,
-        Self::BodyMissing,
-        Self::SecretNotOpenable,
-        Self::UnknownSource,
-        Self::ImplausibleTime,
-        Self::PastRetention,
-        Self::RefusedByDatabase,
-    ];
-
-    /// Its name in the table and in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotDecodable => "not_decodable",
-            Self::UnknownVersion => "unknown_version",
-            Self::AnswerNotReadable => "answer_not_readable",
-            Self::LeasedTooOften => "leased_too_often",
-            Self::BodyMissing => "body_missing",
-            Self::SecretNotOpenable => "secret_not_openable",
-            Self::UnknownSource => "unknown_source",
-            Self::ImplausibleTime => "implausible_time",
-            Self::PastRetention => "past_retention",
-            Self::RefusedByDatabase => "refused_by_database",
-        }
-    }
-
-    /// The reason with this name in the table; `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
-
     /// Whether another try of the unchanged message can succeed without an operator.
     #[must_use]
     pub fn can_pass(self) -> bool {

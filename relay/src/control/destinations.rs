@@ -213,7 +213,7 @@ async fn activated(control: &Control, changed: Changed, headers_are_given: bool)
     control.active(version).await?;
     let id = row.id;
     let Some(before) = before else {
-        let keys = open_keys(control, &row)?;
+        let keys = open_secrets(control, &row)?;
         let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
         return Ok(Put { value: Destination { signing_secret, ..view(control, row) }, created: true });
     };
@@ -239,17 +239,17 @@ fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
 
-fn seal_keys(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Result<String, Error> {
+fn seal_secrets(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Result<String, Error> {
     secrets::seal_signing_secrets(&control.config.master_keys, id, keys).map_err(Error::Internal)
 }
 
-fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
+fn open_secrets(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
     secrets::open_signing_secrets(&control.config.master_keys, row.id, &row.signing_secrets_sealed)
         .map_err(|_| Error::Conflict(Conflict::SecretClosed))
 }
 
 /// The signing secrets with a new one in front. If no master key opens the old ones, they no longer sign.
-fn replaced_keys(
+fn with_replaced(
     control: &Control,
     row: &DestinationRow,
     new: SigningSecret,

@@ -150,7 +150,7 @@ pub async fn list(
 /// Returns an error if the event does not exist, if its body is no longer kept, or if a query fails.
 pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
-    let body = control.bodies.read(&control.pool, row.meta.id, row.body_size).await?;
+    let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
     Ok(Content { id: row.meta.id, body })
 }
@@ -162,7 +162,7 @@ pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, 
 pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.meta.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
-    let body = control.bodies.read_changed_copy(&control.pool, row.meta.id, copy.body_size).await?;
+    let body = control.bodies.hold(copy.body_size, events::changed_copy_body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::NotFound(Noun::ChangedCopy))?;
     Ok(Content { id: copy.id, body })
 }

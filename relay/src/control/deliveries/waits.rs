@@ -62,10 +62,9 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     }
     let due =
         Waits { next_attempt_at: row.due_at, ..waits(if row.is_due { WaitsFor::Turn } else { WaitsFor::Schedule }) };
-    let until_then = [(WaitsFor::BackOff, row.back_off_until), (WaitsFor::Breaker, row.open_until)];
-    let until_then =
-        until_then.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
-    Some(match until_then {
+    let blocks = [(WaitsFor::BackOff, row.back_off_until), (WaitsFor::Breaker, row.open_until)];
+    let longest = blocks.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
+    Some(match longest {
         // Expedited deliveries are sent in spite of both.
         Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until + WRITTEN_WITHIN) => {
             Waits { on, until: Some(until), next_attempt_at: row.due_at.max(Some(until)) }

@@ -7,7 +7,7 @@ use shared::sign;
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
-use super::{find, open_keys, replaced_keys, seal_keys};
+use super::{find, open_secrets, seal_secrets, with_replaced};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
 use crate::control::time::Timestamp;
@@ -64,7 +64,7 @@ pub struct Rotation {
 /// Returns an error if the destination does not exist, if no master key opens its signing secrets, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<SigningSecret, Error> {
     let row = find(control, actor, id).await?;
-    view(&open_keys(control, &row)?, mint::now_ms())
+    view(&open_secrets(control, &row)?, mint::now_ms())
 }
 
 /// Puts a new signing secret in front. Until the overlap ends, deliveries are also signed with the old ones.
@@ -85,8 +85,8 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
     let plan = |row: &DestinationRow| {
-        let keys = replaced_keys(control, row, new, overlap_s, now_ms);
-        let sealed = seal_keys(control, row.id, &keys)?;
+        let keys = with_replaced(control, row, new, overlap_s, now_ms);
+        let sealed = seal_secrets(control, row.id, &keys)?;
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);

@@ -200,7 +200,11 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
         Ok(_) | Err(_) => of_event(control, actor, event, Some(false), &snapshot).await?,
     };
     let made = made.into_iter().map(|row| deliveries::view(row, &snapshot)).collect();
-    let (routes, verification_now) = match control.bodies.read(&control.pool, event, row.body_size).await? {
+    let (routes, verification_now) = match control
+        .bodies
+        .hold(row.body_size, store::pending::body(&control.pool, event))
+        .await?
+    {
         Some(body) => {
             let event = view(&row, body.as_ref());
             let recheck = match row.failure_cause {

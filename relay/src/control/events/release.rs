@@ -31,7 +31,7 @@ pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<EventD
             return Err(Error::Conflict(Conflict::NotFailed));
         }
     }
-    let body = control.bodies.read(&control.pool, row.meta.id, row.body_size).await?;
+    let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
     let body = body.filter(|_| row.meta.id.uuid() >= first_with_body);
     let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;

@@ -6,8 +6,8 @@ use store::{configuration, pool};
 
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
-use crate::api::{self as rest, layers};
-use crate::control::{self, page as pages};
+use crate::api::{self, layers};
+use crate::control::{self, page};
 use crate::doctor::check;
 use crate::{descriptors, edge, readiness, serve};
 
@@ -41,7 +41,7 @@ fn calls() -> Vec<Bound> {
         fixed!("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
         fixed!("time for the body of a request to arrive", time(patience.body), "frees connections"),
         fixed!("time without progress while a response is sent", time(patience.write), "frees connections"),
-        fixed!("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
+        fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
             time(layers::ANSWERED_WITHIN),
@@ -49,13 +49,13 @@ fn calls() -> Vec<Bound> {
         ),
         api!(
             "rows of a page (default)",
-            count(pages::DEFAULT_LIMIT),
-            format!("`limit`, 1 to {}", count(pages::MAX_LIMIT)),
+            count(page::DEFAULT_LIMIT),
+            format!("`limit`, 1 to {}", count(page::MAX_LIMIT)),
             "limits memory",
         ),
         fixed!(
             "one call of a list searches",
-            format!("{} rows or {}", count(pages::LIST.total), time(pages::LIST.within)),
+            format!("{} rows or {}", count(page::LIST.total), time(page::LIST.within)),
             "limits the load on the database; `next_cursor` continues the search",
         ),
         fixed!(

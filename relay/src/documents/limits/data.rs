@@ -12,7 +12,7 @@ use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, p
 use crate::deliver::{excerpts, lease, load_health, read, report, request, scan, send, settle, versions};
 use crate::intake::{self, arrival, routing};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
-use crate::replay::{chunk, count as counting, cut, worker};
+use crate::replay::{self, chunk, cut, worker};
 use crate::{configuration, deleting, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
@@ -531,7 +531,7 @@ fn background() -> Vec<Bound> {
         fixed!("lease of a chunk", time(worker::LEASE), "another relay continues after a crash"),
         fixed!(
             "a dry run counts",
-            format!("{} rows or {}", count(counting::DRY_RUN.total), time(counting::DRY_RUN.within)),
+            format!("{} rows or {}", count(replay::count::DRY_RUN.total), time(replay::count::DRY_RUN.within)),
             "limits the load on the database",
         ),
         fixed!(
