@@ -171,9 +171,11 @@ fn parts(answer: Answer) -> Parts {
         }
         Answer::BrokenHead => error(400, "headers_unreadable", None),
         Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
-        Answer::NotTaken { html: true } => page(405, true, "Method not allowed", NOT_TAKEN).with("allow", POST),
+        Answer::NotTaken { html: true } => {
+            page(405, true, "Method not allowed", NOT_TAKEN).with("allow", EVENT_METHODS)
+        }
         Answer::NotTaken { html: false } => {
-            error(405, "method_not_allowed", Some(NOT_TAKEN.to_owned())).with("allow", POST)
+            error(405, "method_not_allowed", Some(NOT_TAKEN.to_owned())).with("allow", EVENT_METHODS)
         }
         Answer::SourcePage { html } => page(200, html, "A webhook source", SOURCE_PAGE),
         Answer::HomePage { html } => page(200, html, "Tidegate", HOME_PAGE),
@@ -226,18 +228,18 @@ const NO_SNIFF: Header = (Cow::Borrowed("x-content-type-options"), Cow::Borrowed
 /// A secret must not be cached on its way.
 const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-store"));
 
-/// The method that every source accepts.
-const POST: &str = "POST";
+/// The methods that every source accepts (RFC 9110, section 10.2.1).
+const EVENT_METHODS: &str = "POST, PUT, PATCH, DELETE";
 
-const NOT_TAKEN: &str = "This request was not accepted as an event: the URL accepts POST requests, but \
-    received a GET request with a query string. If the provider sends its events with GET, set `methods` to [\"GET\"] \
-    in the `config` of the source.";
+const NOT_TAKEN: &str = "This request was not accepted as an event: it is a GET request with a query string, \
+    and this source accepts events by POST. If the provider sends its events with GET, set `methods` to [\"GET\"] in \
+    the `config` of the source.";
 
 const SOURCE_PAGE: &str = "This URL receives webhooks. Enter it at the provider that sends them. Received \
     events are not shown here; use the relay's API to view them.";
 
 const HOME_PAGE: &str = "This is the edge of Tidegate, a webhook gateway. Webhooks are sent to \
-    /in/ followed by the name of the source; create sources with the relay's API. /healthz reports whether this \
+    /in/ followed by the id or name of a source; create sources with the relay's API. /healthz reports whether this \
     Worker is running.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
@@ -383,7 +385,7 @@ mod tests {
         for html in [false, true] {
             let refused = parts(Answer::NotTaken { html });
             assert_eq!(refused.status, 405);
-            assert!(refused.headers.contains(&("allow".into(), "POST".into())), "{:?}", refused.headers);
+            assert!(refused.headers.contains(&("allow".into(), EVENT_METHODS.into())), "{:?}", refused.headers);
             let body = String::from_utf8(refused.body).expect("text");
             assert!(body.contains("This request was not accepted") && body.contains("methods"), "{body}");
             assert_eq!(body.starts_with("<!doctype html>"), html, "{body}");

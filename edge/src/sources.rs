@@ -74,7 +74,7 @@ impl std::fmt::Display for SourceError {
             Self::Damaged(error) => {
                 write!(
                     f,
-                    "a stored source cannot be opened ({error}), probably because SEAL_KEY was changed; the relay \
+                    "a stored source cannot be read ({error}), probably because SEAL_KEY was changed; the relay \
                      writes the source again within a day, or as soon as it is changed"
                 )
             }

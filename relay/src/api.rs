@@ -120,7 +120,7 @@ pub(crate) fn description() -> Value {
         (name = "routes", description = "Connections from sources to destinations."),
         (name = "events", description = "Accepted webhooks."),
         (name = "deliveries", description = "Events on their way to destinations."),
-        (name = "replays", description = "Background jobs that deliver stored events again."),
+        (name = "replays", description = "Work in the background that makes deliveries of stored events again."),
         (name = "rejections", description = "Counts of requests that were not stored as events."),
         (name = "unreadable-messages", description = "Queue messages that could not be stored as events."),
         (name = "stats", description = "Counts per minute, hour or day."),

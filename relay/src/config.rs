@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use shared::seal::SealingKey;
 use shared::source::Secret;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::history::Retention;
@@ -22,7 +23,15 @@ pub struct Setting {
     pub name: &'static str,
     /// `None`: the relay does not start without it.
     pub default: Option<&'static str>,
+    /// The first sentence completes "set it to …".
     pub meaning: &'static str,
+}
+
+impl Setting {
+    /// What to set it to.
+    fn value(&self) -> &'static str {
+        self.meaning.split(". ").next().unwrap_or(self.meaning)
+    }
 }
 
 macro_rules! settings {
@@ -37,7 +46,7 @@ settings! {
     DATABASE_URL = "DATABASE_URL", None,
         "the URL of a PostgreSQL database, version 15 or newer, such as `postgres://user:password@host/database`";
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
-        "the key with which secrets are sealed: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one seals, all of them open";
+        "the key with which secrets are encrypted: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one encrypts, all of them decrypt";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
         "the root token of the REST API, which may do everything: at least 16 characters without a comma. To replace it, list two, separated by commas: both are accepted";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,
@@ -55,11 +64,11 @@ settings! {
     QUEUE_IDLE_MS = "TIDEGATE_QUEUE_IDLE_MS", Some("1000"),
         "the maximum pause between two pulls of an empty queue, in milliseconds (50 to 60000). Cloudflare bills every pull; a longer pause delays the first event after an idle period";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
-        "the address that the REST API listens on";
+        "the IP address and port that the REST API listens on";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
-        "the number of days (UTC) after an event within which a request to the same source with the same id is recognised as a copy (1 to 30)";
+        "the number of days (UTC) after the day on which an event was stored, during which a request to the same source with the same id and body is a copy (1 to 30)";
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
         "the number of days for which event bodies are kept, so that events can be replayed (21 to 3650; longer than the queue keeps messages). Bodies of pending deliveries are kept longer";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
@@ -73,7 +82,7 @@ settings! {
     MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
         "the memory for bodies of waiting deliveries, across all destinations, in bytes (0 to 17179869184). Bodies beyond it are read from the database when they are sent";
     MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
-        "the memory for bodies over 64 KiB of attempts in flight, across all destinations, in bytes (0 to 17179869184). A body larger than this is sent on its own. No single destination can use all of it";
+        "the memory for those bodies of attempts in flight that are larger than 64 KiB, across all destinations, in bytes (0 to 17179869184). A body larger than this limit is sent on its own. No single destination can use all of it";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
         "the maximum time for which a shutdown waits for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
@@ -146,7 +155,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let edge_url = reader.parse(&EDGE_URL, http_url);
     let edge_admin_token = reader.parse(&EDGE_ADMIN_TOKEN, |text| Ok(Secret::new(text)));
     let account_id = reader.parse(&QUEUE_ACCOUNT_ID, |text| Ok(text.to_owned()));
-    let queue_ids = reader.parse(&QUEUE_IDS, |text| Ok(list(text).map(str::to_owned).collect::<Vec<_>>()));
+    let queue_ids = reader.parse(&QUEUE_IDS, queue_ids);
     let token = reader.parse(&QUEUE_TOKEN, |text| Ok(Secret::new(text)));
     let api = reader.parse(&QUEUE_API, http_url);
     let idle = reader.parse(&QUEUE_IDLE_MS, |text| within(text, 50, 60_000).map(Duration::from_millis));
@@ -175,6 +184,12 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let max_waiting_bytes = reader.parse(&MAX_WAITING_BYTES, |text| within(text, 0, 1 << 34));
     let max_in_flight_bytes = reader.parse(&MAX_IN_FLIGHT_BYTES, |text| within(text, 0, 1 << 34));
     let shutdown = reader.parse(&SHUTDOWN_S, |text| within(text, 0, 300).map(Duration::from_secs));
+    // `read_log` has applied both of them, or their defaults.
+    reader.parse(&LOG, |text| EnvFilter::try_new(text).map_err(|error| format!("is not a log filter: {error}")));
+    reader.parse(&LOG_FORMAT, |text| match text {
+        "text" | "json" => Ok(()),
+        _ => Err("must be text or json".to_owned()),
+    });
 
     let config = (|| {
         Some(Config {
@@ -201,7 +216,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             shutdown: shutdown?,
         })
     })();
-    config.ok_or(reader.problems)
+    config.filter(|_| reader.problems.is_empty()).ok_or(reader.problems)
 }
 
 /// Reads only the database URL, which is all that `migrate` needs.
@@ -230,7 +245,8 @@ pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String
     url.zip(keys).map(Some).ok_or(reader.problems)
 }
 
-/// Reads how to log. Never fails, because other errors have to be logged.
+/// Reads how to log. Never fails, because other errors have to be logged: a format other than `json` counts as `text`,
+/// and the caller replaces a filter that it cannot parse. [`read`] reports both.
 pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
     let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
     LogConfig { filter, json: var(LOG_FORMAT.name).is_some_and(|text| text.trim() == "json") }
@@ -247,7 +263,7 @@ impl Reader<'_> {
         let parsed = match (given, setting.default) {
             (Some(text), _) => parse(&text),
             (None, Some(default)) => parse(default),
-            (None, None) => Err(format!("is not set; set it to {}", setting.meaning)),
+            (None, None) => Err(format!("is not set; set it to {}", setting.value())),
         };
         parsed.map_err(|problem| self.problems.push(Problem { name: setting.name, problem })).ok()
     }
@@ -263,6 +279,19 @@ fn root_tokens(text: &str) -> Result<Vec<Secret>, String> {
         is_long_enough.then(|| Secret::new(text)).ok_or_else(|| "must be at least 16 characters long".to_owned())
     };
     text.split(',').map(str::trim).map(token).collect()
+}
+
+/// Ids of queues: Cloudflare's are 32 hexadecimal digits.
+fn queue_ids(text: &str) -> Result<Vec<String>, String> {
+    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let ids: Vec<String> = list(text).map(str::to_owned).collect();
+    match ids.iter().find(|id| !is_id(id)) {
+        Some(other) => Err(format!(
+            "\"{other}\" is not the id of a queue; ids have 32 hexadecimal digits, and `npx wrangler queues list` shows them"
+        )),
+        None if ids.is_empty() => Err("must name at least one queue".to_owned()),
+        None => Ok(ids),
+    }
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -301,7 +330,7 @@ mod tests {
             "TIDEGATE_EDGE_URL" => "https://hooks.example.com",
             "TIDEGATE_EDGE_ADMIN_TOKEN" => "edge",
             "TIDEGATE_QUEUE_ACCOUNT_ID" => "account",
-            "TIDEGATE_QUEUE_IDS" => "q1, q2",
+            "TIDEGATE_QUEUE_IDS" => "0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210",
             "TIDEGATE_QUEUE_TOKEN" => "token",
             _ => return None,
         };
@@ -340,7 +369,7 @@ mod tests {
     #[test]
     fn the_required_settings_are_enough() {
         let config = read(good).map_err(|problems| format!("{problems:?}")).expect("reads");
-        assert_eq!(config.queue.queue_ids, ["q1", "q2"]);
+        assert_eq!(config.queue.queue_ids, ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"]);
         assert_eq!(config.listen.port(), 8400);
         assert!(config.egress_allow.is_empty());
     }
@@ -404,9 +433,30 @@ mod tests {
             "TIDEGATE_EGRESS_ALLOW" => Some("10.0.0.0/8,nowhere".to_owned()),
             "TIDEGATE_LISTEN" => Some("8400".to_owned()),
             "TIDEGATE_QUEUE_TOKEN" => None,
+            "TIDEGATE_QUEUE_IDS" => Some("tidegate-events".to_owned()),
+            "TIDEGATE_LOG" => Some("info,relay=loud".to_owned()),
+            "TIDEGATE_LOG_FORMAT" => Some("JSON".to_owned()),
             other => good(other),
         });
         let names: Vec<_> = problems.err().expect("problems").iter().map(|problem| problem.name).collect();
-        assert_eq!(names, ["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_QUEUE_TOKEN", "TIDEGATE_LISTEN", "TIDEGATE_EGRESS_ALLOW"]);
+        assert_eq!(
+            names,
+            [
+                "TIDEGATE_ADMIN_TOKEN",
+                "TIDEGATE_QUEUE_IDS",
+                "TIDEGATE_QUEUE_TOKEN",
+                "TIDEGATE_LISTEN",
+                "TIDEGATE_EGRESS_ALLOW",
+                "TIDEGATE_LOG",
+                "TIDEGATE_LOG_FORMAT",
+            ]
+        );
+    }
+
+    #[test]
+    fn at_least_one_queue_is_named() {
+        let problems = read(|name| if name == "TIDEGATE_QUEUE_IDS" { Some(" , ".to_owned()) } else { good(name) });
+        let problems = problems.err().expect("a problem");
+        assert_eq!(problems[0].to_string(), "TIDEGATE_QUEUE_IDS: must name at least one queue");
     }
 }

@@ -179,10 +179,16 @@ impl Snapshot {
         self.destinations.get(&id).map_or(Duration::ZERO, |destination| retry::first_wait(&destination.retry))
     }
 
+    /// The name of a source; empty if there is no such source.
+    #[must_use]
+    pub fn source_name(&self, id: SourceId) -> &str {
+        self.sources.get(&id).map_or("", |source| source.name.as_str())
+    }
+
     /// The ids of the destinations that this relay cannot send to.
     #[must_use]
-    pub fn unusable_ids(&self) -> Vec<uuid::Uuid> {
-        self.unusable.keys().map(|id| id.uuid()).collect()
+    pub fn unusable_ids(&self) -> Vec<DestinationId> {
+        self.unusable.keys().copied().collect()
     }
 }
 
@@ -284,9 +290,9 @@ impl Configuration {
                 tracing::warn!(
                     revision = self.current().version.revision,
                     before = before.version.revision,
-                    "the database has an older configuration than the relay had in memory, probably after a restore or \
-                     a failover to a lagging standby; the older one is now active, and the edge is being compared with \
-                     it"
+                    "the configuration in the database is older than the one that the relay had in memory, or differs \
+                     from it at the same revision, probably after a restore or a failover to a lagging standby; the \
+                     one in the database is now active, and the edge is being compared with it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
                     tracing::warn!(
@@ -308,13 +314,13 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
     let rows = store::configuration::read(pool).await?;
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {
-        let source = kept(before.sources.get(&SourceId::from_uuid(row.id)), source(row), Source::is_same);
+        let source = kept(before.sources.get(&row.id), source(row), Source::is_same);
         snapshot.sources.insert(source.id, source);
     }
     let mut destinations = HashMap::new();
     for row in rows.destinations {
-        let id = DestinationId::from_uuid(row.id);
-        let (customer_id, name) = (CustomerId::from_uuid(row.customer_id), row.name.clone());
+        let id = row.id;
+        let (customer_id, name) = (row.customer_id, row.name.clone());
         let updated_at = row.updated_at;
         match usable(|| destination(row, keys)) {
             Ok(destination) => {
@@ -335,7 +341,7 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
     }
     snapshot.destinations = Arc::new(destinations);
     for row in rows.routes {
-        let route = kept(before.routes.get(&RouteId::from_uuid(row.id)), route(row, before), Route::is_same);
+        let route = kept(before.routes.get(&row.id), route(row, before), Route::is_same);
         snapshot.routes_of_source.entry(route.source_id).or_default().push(Arc::clone(&route));
         snapshot.routes.insert(route.id, route);
     }
@@ -348,14 +354,14 @@ fn kept<T>(before: Option<&Arc<T>>, now: T, is_same: fn(&T, &T) -> bool) -> Arc<
 }
 
 fn source(row: store::configuration::SourceRow) -> Source {
-    let id = SourceId::from_uuid(row.id);
+    let id = row.id;
     let (quarantine, extractor) = read_or_default(id, || {
         let extractor = provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config));
         (provider::quarantine_limits(&row.config), extractor)
     });
     Source {
         id,
-        customer_id: CustomerId::from_uuid(row.customer_id),
+        customer_id: row.customer_id,
         name: row.name,
         is_operational: row.provider == OPERATIONAL_PROVIDER,
         quarantine,
@@ -384,7 +390,7 @@ fn usable<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -> Result<Destination, String> {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let signing_secrets = crate::secrets::open_signing_secrets(keys, id, &row.signing_secrets_sealed)?;
     let mut headers = HeaderMap::new();
     if let Some(sealed) = &row.headers_sealed {
@@ -398,7 +404,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
     }
     Ok(Destination {
         id,
-        customer_id: CustomerId::from_uuid(row.customer_id),
+        customer_id: row.customer_id,
         name: row.name,
         url: row.url.parse().map_err(|error: url::ParseError| error.to_string())?,
         shard: row.shard,
@@ -428,12 +434,12 @@ pub fn rate(limit: Option<i32>, per: Option<&str>) -> Option<Rate> {
 }
 
 fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
-    let id = RouteId::from_uuid(row.id);
+    let id = row.id;
     let before = before.routes.get(&id);
     Route {
         id,
-        source_id: SourceId::from_uuid(row.source_id),
-        destination_id: DestinationId::from_uuid(row.destination_id),
+        source_id: row.source_id,
+        destination_id: row.destination_id,
         filter: row
             .filter
             .map(|text| compiled(id, text, before.and_then(|route| route.filter.as_ref()), Filter::compile)),
@@ -443,7 +449,7 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
         order_key: row
             .order_key
             .map(|text| compiled(id, text, before.and_then(|route| route.order_key.as_ref()), OrderKey::compile)),
-        poison: Poison::from_name(&row.poison),
+        poison: row.poison,
         enabled: row.enabled,
         version: row.version,
     }

@@ -249,7 +249,7 @@ impl Machine {
             return;
         };
         self.tasks.spawn_short_task("excerpt of an answer", async move {
-            let excerpt = rest.finish(DeliveryId::from_uuid(settlement.delivery_id)).await;
+            let excerpt = rest.finish(settlement.delivery_id).await;
             if let Some(attempt) = &mut settlement.attempt {
                 attempt.response_excerpt = excerpt;
             }

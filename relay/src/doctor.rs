@@ -5,7 +5,6 @@ pub(crate) mod check;
 use std::time::SystemTime;
 
 use egress::{EgressPolicy, Ports};
-use shared::id::{DestinationId, SourceId};
 use shared::seal::SealingKey;
 use store::Pool;
 use url::Url;
@@ -91,7 +90,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
             Ok((sources, destinations)) => check::secrets(sources, destinations),
-            Err(error) => Check::Fail(format!("cannot read the sealed secrets: {error}")),
+            Err(error) => Check::Fail(format!("cannot read the encrypted secrets: {error}")),
         };
         report.line("secrets", &check);
         let policy = EgressPolicy { allow: config.egress_allow.clone(), ports: Ports::default() };
@@ -116,7 +115,7 @@ async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> store::Result<Seale
         sealed.all += page.len();
         let opens = |row: &store::sealed::SealedSource| {
             let retired = row.retired_secrets_sealed.as_deref();
-            secrets::open_source(keys, SourceId::from_uuid(row.id), &row.secrets_sealed, retired).is_ok()
+            secrets::open_source(keys, row.id, &row.secrets_sealed, retired).is_ok()
         };
         sealed.closed += page.iter().filter(|row| !opens(row)).count();
     }
@@ -130,7 +129,7 @@ async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<
         after = Some(last.id);
         sealed.all += page.len();
         let opens = |row: &store::sealed::SealedDestination| {
-            let id = DestinationId::from_uuid(row.id);
+            let id = row.id;
             secrets::open_signing_secrets(keys, id, &row.signing_secrets_sealed).is_ok()
                 && row.headers_sealed.as_deref().is_none_or(|headers| secrets::open_headers(keys, id, headers).is_ok())
         };
@@ -165,7 +164,7 @@ async fn queues(queues: &[Queue], report: &mut Report) {
         report.line("queue", &Check::Fail(finding.to_string()));
     }
     if findings.is_empty() {
-        let what = "all queues keep messages for 14 days, and their dead-letter queue is pulled";
+        let what = "all queues keep messages for 14 days, and the dead-letter queue is pulled too";
         report.line("queue", &Check::Ok(what.to_owned()));
     }
 }

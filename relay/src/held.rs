@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use model::held_by::HeldBy;
 use model::unix_time;
 use shared::id::DestinationId;
 use tokio_util::sync::CancellationToken;
@@ -56,24 +55,24 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
 async fn check(intake: &Intake) -> store::Result<bool> {
     let (begun, any) = store::held::look(&intake.pool).await?;
     for begun in begun {
-        let id = DestinationId::from_uuid(begun.destination_id);
+        let id = begun.destination_id;
         let snapshot = intake.configuration.current();
         if let Some((customer, name)) = snapshot.customer_and_name(id) {
             tracing::warn!(
                 destination = %id,
-                held_by = begun.held_by,
+                held_by = begun.held_by.name(),
                 error = begun.reason,
-                "deliveries to a destination are held individually; remove the cause, then call \
-                 POST /v1/deliveries/release"
+                "some deliveries to a destination are held; remove the cause in `error` and, if they stay held, \
+                 release them with POST /v1/deliveries/release"
             );
             let operational_event = OperationalEvent::DeliveriesHeld {
                 destination: id,
                 name: name.to_owned(),
-                held_by: HeldBy::from_name(&begun.held_by),
+                held_by: begun.held_by,
                 reason: begun.reason.clone(),
             };
             // The key makes it one event, even if it is stored twice.
-            let key = format!("{id}/held/{}/{}", begun.held_by, unix_time::unix_ms(begun.since));
+            let key = format!("{id}/held/{}/{}", begun.held_by.name(), unix_time::unix_ms(begun.since));
             operational::or_dropped(id, operational::store(intake, customer, &key, &operational_event)).await?;
         }
         store::held::told(&intake.pool, &begun).await?;

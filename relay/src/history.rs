@@ -143,7 +143,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and a dropped partition cannot be recovered.
     if let Some(wrong) = clock.is_wrong().await? {
-        tracing::warn!(error = wrong, "deleting old history is suspended");
+        tracing::warn!(error = wrong, "the deletion of old history is suspended until the clocks agree");
         return Ok(Kept::Unfinished);
     }
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
@@ -174,8 +174,9 @@ async fn drop_expired(maintenance: &mut Maintenance, retention: Retention) -> st
         if partition.state == State::Attached && maintenance.is_needed(&partition).await? {
             tracing::warn!(
                 partition = partition.name(),
-                "a partition is kept beyond its retention because pending deliveries need it; resume, \
-                 release or cancel the deliveries listed by GET /v1/deliveries?state=held"
+                "a partition is kept beyond its retention because pending or held deliveries need it; resume their \
+                 destinations, and release or cancel the deliveries that GET /v1/deliveries?state=held and \
+                 GET /v1/deliveries?state=pending list"
             );
             continue;
         }

@@ -9,7 +9,6 @@ use engine::retry;
 use expression::Evaluator;
 use model::unix_time;
 use model::unreadable::Reason;
-use shared::id::SourceId;
 use store::Pool;
 use store::admit::{Admitted, Batch, Held};
 use store::configuration::Version;
@@ -33,7 +32,7 @@ pub mod operational;
 pub mod routing;
 
 use self::arrival::{Plausible, Prepared};
-use self::message::Arrival;
+use self::message::{Arrival, log_kept};
 use self::routing::Routing;
 
 /// How long the evaluation of the routes of a batch may take, including the time spent waiting for a turn. It is well
@@ -112,13 +111,9 @@ impl Intake {
             // Copies: this future may be dropped before anything is stored.
             prepared.batch.unreadable = unreadable.to_vec();
             for (at, reason, detail) in &prepared.unreadable {
-                tracing::error!(
-                    kind = reason.name(),
-                    error = detail,
-                    "a message could not be stored as an event and was kept as an unreadable message; see \
-                     GET /v1/unreadable-messages"
-                );
-                prepared.batch.unreadable.push(arrivals[*at].unreadable(*reason, detail, plausible.now_ms));
+                let kept = arrivals[*at].unreadable(*reason, detail, plausible.now_ms);
+                log_kept(&kept);
+                prepared.batch.unreadable.push(kept);
             }
             Ok::<(), Infallible>(())
         });
@@ -200,7 +195,7 @@ impl Intake {
     /// Reports that the quarantine of a source is full. If the report cannot be stored, it is repeated when the count
     /// has doubled.
     async fn quarantine_full(&self, snapshot: &Snapshot, full: Full) {
-        let Some(source) = snapshot.sources.get(&SourceId::from_uuid(full.source_id)) else { return };
+        let Some(source) = snapshot.sources.get(&full.source_id) else { return };
         tracing::warn!(
             source = %source.id,
             name = source.name,
@@ -232,7 +227,7 @@ impl Intake {
 
     async fn write(&self, batch: &Batch, version: Version, held: Option<Held>, now_ms: u64) -> store::Result<Admitted> {
         let mut days: Vec<Date> =
-            batch.events.iter().map(|event| unix_time::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
+            batch.events.iter().map(|event| unix_time::timestamp(event.id.minted_at_ms()).date()).collect();
         days.push(unix_time::timestamp(now_ms).date());
         days.sort_unstable();
         days.dedup();

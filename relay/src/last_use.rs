@@ -10,7 +10,6 @@ use store::Pool;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How long uses are collected before they are written.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(2);
@@ -49,13 +48,12 @@ impl LastUse {
     }
 
     async fn write(&self, pool: &Pool) {
-        let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) =
-            self.take().into_iter().map(|(token, at)| (token.uuid(), at)).unzip();
-        if ids.is_empty() {
+        let uses: Vec<(TokenId, OffsetDateTime)> = self.take().into_iter().collect();
+        if uses.is_empty() {
             return;
         }
         // The next use of each token is noted again.
-        if let Err(error) = store::tokens::used(pool, &ids, &times).await {
+        if let Err(error) = store::tokens::used(pool, &uses).await {
             tracing::warn!(%error, "could not store when tokens were last used");
         }
     }

@@ -32,6 +32,7 @@ pub mod secrets;
 pub mod send;
 pub mod serve;
 pub mod side_by_side;
+mod stored_body;
 pub mod supervise;
 pub mod sync;
 pub mod terminal;

@@ -25,12 +25,13 @@ const FAILED: u8 = 1;
 const HELP: &str = "\
 Exit codes:
   0   the command succeeded, or `serve` shut down cleanly after a signal
-  1   the command failed: the relay could not start or one of its tasks crashed, a check of `doctor` failed,
-      or an event was not accepted
+  1   the command failed: the relay could not start, one of its tasks crashed, a check of `doctor` failed,
+      or `send` failed, for instance because the event was not accepted
   64  the command line is wrong
-  78  a setting is missing or wrong
+  78  a setting of `serve`, `migrate` or `doctor` is missing or wrong; all such settings are listed
 
-Settings are environment variables; `tidegate doctor` checks them.";
+Settings are environment variables; the README describes them in the section \"Settings of the relay\".
+`tidegate doctor` checks them.";
 
 /// Tidegate's relay: pulls webhooks from the queue, stores, delivers and replays them.
 #[derive(Parser)]
@@ -44,7 +45,7 @@ struct Arguments {
 enum Command {
     /// Migrate the database, then run the relay until SIGTERM or SIGINT
     Serve,
-    /// Migrate the database to the version of this relay, then exit
+    /// Migrate the database to the schema of this relay, then exit
     Migrate,
     /// Check the settings, database, edge and queues, and suggest how to fix problems
     Doctor,

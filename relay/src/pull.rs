@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
 use crate::readiness::Readiness;
-use crate::{mint, supervise};
+use crate::{mint, stored_body, supervise};
 
 pub mod api;
 pub mod batch_size;
@@ -39,7 +39,7 @@ use self::decode::{Decoded, StoredBody, decode};
 use self::handover::Handover;
 use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
-use crate::intake::message::{Arrival, Content, RawMessage};
+use crate::intake::message::{Arrival, Content, RawMessage, log_kept};
 
 /// How long fetching the large bodies and the secrets of one pull may take. It is well within the lease of their
 /// messages.
@@ -52,8 +52,8 @@ const FETCH_ALONE: Duration = Duration::from_secs(20);
 /// other bodies of the pull.
 const NOT_REACHED_DELAY: Duration = Duration::from_secs(5);
 
-/// A message that was leased more often than this is stored before it is read: the queue drops it after a hundred
-/// leases.
+/// A message that was leased more often than this is stored before it is read: after a hundred leases the queue moves
+/// it to the dead-letter queue, which deletes it after another hundred.
 pub(crate) const MANY_LEASES: u32 = 20;
 
 const TIMED_OUT: &str = "timed out";
@@ -100,7 +100,7 @@ impl Puller {
                 tracing::warn!(
                     queue = self.queue.id(),
                     error,
-                    "pulling is suspended until the cause is resolved; retrying"
+                    "no messages are pulled until the cause in `error` is resolved; checking again"
                 );
                 let pause = backoff.next_pause(mint::jitter());
                 self.readiness.puller_turned(self.queue.id(), pause);
@@ -263,7 +263,7 @@ impl Puller {
         Pulled::Messages { asked, found: count }
     }
 
-    /// Keeps messages as they are if the queue has leased them so often that it would soon drop them. Whatever
+    /// Keeps messages as they are if the queue has leased them more than [`MANY_LEASES`] times. Whatever
     /// prevented their storage, they are read one by one from the database later.
     fn set_aside(&self, messages: Vec<Leased>, now_ms: u64) -> Group {
         let mut group = Group::default();
@@ -325,7 +325,7 @@ impl Puller {
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
-        let event = header.id.uuid();
+        let event = header.id;
         let fetched = in_time(deadline, self.edge.fetch_body(&stored.key, stored.size, &stored.sha256)).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
@@ -352,17 +352,8 @@ impl Puller {
         if !self.finish(group, stop).await {
             return false;
         }
-        // A body that is left behind only costs storage; the bucket's lifecycle rule deletes it. The body of a copy is
-        // left: if the queue leases its message again, nothing in the database shows that the message was handled.
-        if keep_body || !store::admit::is_stored(&self.intake.pool, event).await.unwrap_or(false) {
-            return true;
-        }
-        if let Err(error) = self.edge.delete_body(&stored.key).await {
-            tracing::warn!(
-                key = stored.key,
-                error,
-                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
-            );
+        if !keep_body {
+            stored_body::delete_if_stored(&self.edge, &self.intake.pool, event, &stored.key).await;
         }
         true
     }
@@ -407,14 +398,8 @@ struct Group {
 
 impl Group {
     fn keep(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {
-        tracing::error!(
-            message_id = raw.message_id,
-            kind = reason.name(),
-            error = detail,
-            "a message could not be stored as an event and was kept as an unreadable message; see \
-             GET /v1/unreadable-messages"
-        );
         self.set_aside(raw, reason, detail, now_ms);
+        self.unreadable.last().into_iter().for_each(log_kept);
     }
 
     fn set_aside(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {

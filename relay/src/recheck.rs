@@ -100,7 +100,7 @@ impl Ready {
         let config = push::config(pusher, row, name)?;
         Ok(Self {
             verifier: Verifier::new(&config).map_err(|error| error.to_string())?,
-            urls: [pusher.edge.ingest_url(SourceId::from_uuid(row.id)), pusher.edge.ingest_url(name)],
+            urls: [pusher.edge.ingest_url(row.id), pusher.edge.ingest_url(name)],
             keeps_proof: config.scheme.credentials().is_empty(),
         })
     }

@@ -1,4 +1,4 @@
-//! Replays: background jobs that make deliveries of stored events again.
+//! Replays: work in the background that makes deliveries of stored events again.
 //!
 //! A replay processes events, or ended deliveries if its filter names a state, in the order of their ids and in chunks.
 //! Each chunk makes its deliveries and moves the cursor in one transaction. So a replay continues after a crash where
@@ -25,9 +25,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use model::delivery::DeliveryState;
 use model::destination::Rate;
+use model::replay::ReplayState;
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_floor};
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, ReplayId, SourceId, uuid_v7_floor};
 use store::Pool;
 use store::deliveries::CLOCK_DIFFERENCE_MS;
 use store::partitions::with_partitions;
@@ -100,12 +102,12 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
+impl From<State> for DeliveryState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Succeeded => Self::Succeeded,
+            State::Dead => Self::Dead,
+            State::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -134,7 +136,7 @@ pub struct Counted {
 /// Returns an error if a statement fails.
 pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>) -> store::Result<Counted> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
-    let selection = selection(&new.filter, new.customer_id.uuid(), until, now);
+    let selection = selection(&new.filter, new.customer_id, until, now);
     count::piece(pool, &selection, after, count::DRY_RUN).await
 }
 
@@ -150,18 +152,18 @@ pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) 
         Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),
     };
     let (matched, counting, count_after) =
-        match count::at_once(pool, &selection(&new.filter, new.customer_id.uuid(), until, now)).await {
+        match count::at_once(pool, &selection(&new.filter, new.customer_id, until, now)).await {
             Some(Counted { matched, after }) => (matched, after.is_some(), after),
             None => (0, true, None),
         };
     let row = ReplayRow {
-        id: mint::uuid(),
-        customer_id: new.customer_id.uuid(),
+        id: ReplayId::from_uuid(mint::uuid()),
+        customer_id: new.customer_id,
         filter: serde_json::to_value(&new.filter).unwrap_or_default(),
-        destination_id: new.destination.map(DestinationId::uuid),
+        destination_id: new.destination,
         rate_limit,
         rate_per,
-        state: "running".to_owned(),
+        state: ReplayState::Running,
         matched,
         counting,
         count_after,
@@ -198,9 +200,9 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// Returns an error if the query fails. It can be called again.
 pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result<()> {
-    replays::cancel(pool, id.uuid()).await?;
+    replays::cancel(pool, id).await?;
     loop {
-        match with_partitions!(pool, replays::cancel_pending(pool, id.uuid(), 5_000))? {
+        match with_partitions!(pool, replays::cancel_pending(pool, id, 5_000))? {
             Left::More => engine.replay_cancelled(id),
             Left::Locked => tokio::time::sleep(LOCKED_PAUSE).await,
             Left::Nothing => return Ok(()),
@@ -212,11 +214,11 @@ pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result
 async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> store::Result<(Uuid, OffsetDateTime)> {
     let from = uuid_v7_floor(clock.now_ms().await?);
     let Newest { now, event_id, delivery_id } = replays::newest(pool, from).await?;
-    let last = if filter.state.is_some() { delivery_id } else { event_id };
+    let last = if filter.state.is_some() { delivery_id.map(DeliveryId::uuid) } else { event_id.map(EventId::uuid) };
     Ok((last.map_or(from, after), now))
 }
 
-fn selection(filter: &Filter, customer_id: Uuid, until: Uuid, made_at: OffsetDateTime) -> Selection {
+fn selection(filter: &Filter, customer_id: CustomerId, until: Uuid, made_at: OffsetDateTime) -> Selection {
     let events = Range {
         from: filter.after_ms.map_or(Uuid::nil(), uuid_v7_floor),
         until: filter.before_ms.map_or(Uuid::max(), uuid_v7_floor),
@@ -228,10 +230,10 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid, made_at: OffsetDat
     };
     Selection {
         customer_id,
-        source_id: filter.source.map(SourceId::uuid),
-        destination_id: filter.destination.map(DestinationId::uuid),
+        source_id: filter.source,
+        destination_id: filter.destination,
         event_type: filter.event_type.clone(),
-        state: filter.state.map(|state| state.as_str().to_owned()),
+        state: filter.state.map(DeliveryState::from),
         error: filter.error.clone(),
         failed: filter.verification.is_some(),
         events,

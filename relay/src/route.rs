@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
+use model::event::EventMeta;
 use model::held_by::HeldBy;
+use model::unix_time;
 use sha2::{Digest as _, Sha256};
 use shared::header::HeaderList;
 use shared::id::{EventId, RouteId, SourceId};
@@ -88,6 +90,25 @@ pub(crate) fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
+/// The input of an expression for a stored event that was read only for it. If the body was not read, the input has
+/// only its size, `body_bytes`.
+#[must_use]
+pub fn input_of(meta: EventMeta, source_name: &str, body: Option<Vec<u8>>, body_bytes: usize) -> Input {
+    let fields = EventFields {
+        id: meta.id.to_string(),
+        event_type: meta.event_type,
+        source: source_name.to_owned(),
+        provider_event_id: meta.provider_event_id,
+        received_at_ms: unix_time::unix_ms(meta.received_at),
+        method: meta.method,
+        query: meta.query,
+    };
+    match body {
+        Some(body) => Input::new(fields, meta.headers, body),
+        None => Input::without_body(fields, meta.headers, body_bytes),
+    }
+}
+
 /// The input of an expression for an event.
 #[must_use]
 pub fn input(event: &EventView<'_>) -> Input {
@@ -116,6 +137,25 @@ pub struct EventView<'a> {
     pub query: &'a str,
     pub headers: &'a HeaderList,
     pub body: &'a [u8],
+}
+
+impl<'a> EventView<'a> {
+    /// The view of a stored event.
+    #[must_use]
+    pub fn of(meta: &'a EventMeta, source_name: &'a str, body: &'a [u8]) -> Self {
+        Self {
+            id: meta.id,
+            source_id: meta.source_id,
+            source_name,
+            event_type: meta.event_type.as_deref(),
+            provider_event_id: meta.provider_event_id.as_deref(),
+            received_at_ms: unix_time::unix_ms(meta.received_at),
+            method: &meta.method,
+            query: &meta.query,
+            headers: &meta.headers,
+            body,
+        }
+    }
 }
 
 /// Evaluates every route of the event's source, and waits for the results until `until`.

@@ -61,7 +61,7 @@ pub fn seal_source_secrets(
 /// # Errors
 /// Returns an error if no key opens them.
 pub fn open_source_secrets(keys: &[SealingKey], row: &SourceRow) -> Result<SourceSecrets, String> {
-    open_source(keys, SourceId::from_uuid(row.id), &row.secrets_sealed, row.retired_secrets_sealed.as_deref())
+    open_source(keys, row.id, &row.secrets_sealed, row.retired_secrets_sealed.as_deref())
 }
 
 /// Like [`open_source_secrets`], from the two columns.

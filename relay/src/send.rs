@@ -16,7 +16,7 @@ use shared::scheme::Scheme;
 use shared::source::Secret;
 
 use self::target::{Relay, Target};
-use crate::terminal::line;
+use crate::terminal::{error_line, line};
 use crate::{mint, operator_client};
 
 /// How long the edge may take to respond.
@@ -33,16 +33,19 @@ Environment:
   TIDEGATE_URL            the URL of the relay's REST API [default: http://127.0.0.1:8400]
   TIDEGATE_ADMIN_TOKEN    the relay's admin token; required with --source
   TIDEGATE_SOURCE_SECRET  the source's secret; unlike --secret, not visible to other users
-  DATABASE_URL, TIDEGATE_MASTER_KEY  as for `tidegate serve`; if no secret is given, it is read from the database
+  DATABASE_URL, TIDEGATE_MASTER_KEY  as for `tidegate serve`; with --source and without a secret, the command reads the
+                                     source's secret from this database
 
-Every sample gets a new id, so that it is not counted as a copy of an earlier one. A body from --body keeps its own id.
-With --source, the command waits up to 20 seconds until the relay has stored the event.";
+Every sample gets a new id, so that it is not counted as a copy of an earlier one. A body from --body keeps its own id
+unless --id is given.
+With --source, the command waits up to 20 seconds until the relay has stored the event, if the response contains the
+event's id. If the relay has not stored the event by then, the command says so and exits with 0.";
 
 /// The arguments of `tidegate send`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = HELP)]
 pub struct Arguments {
-    /// Name or id of the source
+    /// Name or id of the source (required unless --provider and --url are given)
     #[arg(long, value_name = "NAME|ID", required_unless_present = "url")]
     pub source: Option<String>,
     /// Provider to sign as, for example stripe (default: the provider of the source)
@@ -51,8 +54,13 @@ pub struct Arguments {
     /// Event type (default: the type of the provider's first sample)
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// File with the body to send unchanged, or - for standard input (default: a sample of the provider)
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        help = "File with the body to send, or - for standard input (default: a sample of the provider). The body is \
+                sent unchanged, except that --type, --id, and times and signatures that the provider puts into the \
+                body are written into it"
+    )]
     pub body: Option<String>,
     /// Event id (default: a new one)
     #[arg(long, value_name = "ID")]
@@ -66,7 +74,8 @@ pub struct Arguments {
     /// URL to send the event to (default: the source's ingest URL)
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Send nothing; print an equivalent curl command instead. The command works until its signed timestamp expires
+    /// Send nothing; print an equivalent curl command instead. The edge accepts its request until the signed
+    /// timestamp expires
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -92,13 +101,14 @@ pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -
         Err(_) => secret::find(arguments.secret.as_deref(), &target, &var).await?,
     };
     let request = sign(&scheme, &secrets, request, moment, target.provider)?;
+    let note = of_another_type(target.provider, wanted);
     if arguments.dry_run {
+        // Standard output has the command alone, so that it can be piped into a shell.
+        note.iter().for_each(|note| error_line(note));
         line(&print::curl(&request, arguments.body.as_deref())?);
         return Ok(());
     }
-    if let Some(note) = of_another_type(target.provider, wanted) {
-        line(&note);
-    }
+    note.iter().for_each(|note| line(note));
     line(&print::sent(&request, &secrets));
     let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
     let started = Instant::now();

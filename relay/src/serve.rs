@@ -69,7 +69,7 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), String> {
 /// Announces that the relay runs. The process that started it reads its address from this one line on standard output.
 fn announce(config: &Config, address: SocketAddr) {
     terminal::line(&format!("relay listening on http://{address}"));
-    tracing::info!(%address, edge = %config.edge_url, queues = config.queue.queue_ids.len(), "relay started");
+    tracing::info!(%address, edge = %config.edge_url, queues = config.queue.queue_ids.len(), "the relay has started");
 }
 
 /// The signals that end the relay.

@@ -4,8 +4,8 @@
 //! A task of `tidegate serve` runs until it is told to stop. If one ended early and nothing noticed, the relay would
 //! stay alive without doing part of its work. So each task is spawned in a [`Group`], which logs such an end with the
 //! task's name, keeps it for `/readyz`, and wakes [`Supervisor::failure`]. The relay then drains and exits with an
-//! error, and its process manager restarts it. Short work that tasks start, such as one attempt, is a *job*: it may end
-//! at any time, and only a panic in it counts as a failure.
+//! error, and its process manager restarts it. Short work that tasks start, such as one attempt, is a *short task*: it
+//! may end at any time, and only a panic in it counts as a failure.
 //!
 //! That is right for faults of the whole relay. Work that depends on the data of one row runs in [`row()`], so that its
 //! panic is a failure of that row only.
@@ -83,7 +83,7 @@ impl Supervisor {
     fn failed(&self, task: &'static str, how: End) {
         tracing::error!(task, error = %how, "a task of the relay failed; the relay is shutting down");
         self.failures.send_modify(|failures| {
-            // A job that panics repeatedly is one failure.
+            // A short task that panics repeatedly is one failure.
             if !failures.iter().any(|failure| failure.task == task) {
                 failures.push(Failure { task, how });
             }

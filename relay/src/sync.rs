@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use shared::id::SourceId;
 use store::edge_checks;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +57,7 @@ async fn push_all(pusher: &Pusher) -> bool {
     let mut left = false;
     for row in rows {
         if let Err(error) = push::push(pusher, &row).await {
-            let source = SourceId::from_uuid(row.id);
+            let source = row.id;
             tracing::warn!(%source, name = row.name, error, "could not write a source to the edge; retrying");
             left = true;
         }

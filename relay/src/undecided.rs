@@ -8,15 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
+use expression::{MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
-use model::unix_time;
-use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
+use shared::id::DeliveryId;
 use store::new_event::Undecided;
 use store::partitions::with_partitions;
 use store::undecided::{self, Decided, Decision, EventRow, Row};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
 use crate::intake::Intake;
@@ -63,7 +61,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
 async fn round(intake: &Intake) -> store::Result<bool> {
     let (destinations, released) = undecided::release_changed(&intake.pool, RELEASED_AT_ONCE).await?;
     for destination in destinations {
-        intake.engine.rescan(DestinationId::from_uuid(destination));
+        intake.engine.rescan(destination);
     }
     let rows = undecided::take(&intake.pool, AT_ONCE).await?;
     if rows.is_empty() {
@@ -83,7 +81,7 @@ async fn round(intake: &Intake) -> store::Result<bool> {
 /// # Errors
 /// Returns an error if a query fails. The delivery is then decided later, by [`run`].
 pub async fn decide_now(intake: &Intake, delivery: DeliveryId) -> store::Result<()> {
-    let Some(row) = undecided::take_one(&intake.pool, delivery.uuid()).await? else { return Ok(()) };
+    let Some(row) = undecided::take_one(&intake.pool, delivery).await? else { return Ok(()) };
     let snapshot = intake.configuration.refresh().await?;
     decide(intake, &snapshot, &row, ASK_NOW_WITHIN).await
 }
@@ -93,7 +91,7 @@ fn is_full(found: usize, limit: i64) -> bool {
 }
 
 async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duration) -> store::Result<()> {
-    let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
+    let decision = match row.route_id.and_then(|id| snapshot.routes.get(&id)) {
         None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
         Some(route) => {
             let asked = async {
@@ -103,15 +101,15 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
                 })
             };
             let by = if route.filter.is_some() { HeldBy::Filter } else { HeldBy::OrderKey };
-            or_still_undecided(DeliveryId::from_uuid(row.id), by, asked).await?
+            or_still_undecided(row.id, by, asked).await?
         }
     };
     let mut version = snapshot.version;
     for _ in 0..WRITTEN_AT_MOST {
         match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
             Decided::Done => {
-                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
-                intake.engine.rescan(DestinationId::from_uuid(row.destination_id));
+                tracing::info!(delivery = %row.id, ?decision, "the relay has decided about an undecided delivery");
+                intake.engine.rescan(row.destination_id);
                 return Ok(());
             }
             Decided::NotUndecided => return Ok(()),
@@ -147,7 +145,7 @@ async fn or_still_undecided(
 
 /// Why a delivery whose route is gone is cancelled.
 fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
-    if snapshot.destinations.contains_key(&DestinationId::from_uuid(row.destination_id)) {
+    if snapshot.destinations.contains_key(&row.destination_id) {
         "the route was deleted before its filter could be evaluated"
     } else {
         "the destination was deleted"
@@ -156,9 +154,9 @@ fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
 
 /// Whether a result from one snapshot is valid in another: snapshots share the parts that have not changed.
 fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
-    let source = SourceId::from_uuid(row.source_id);
+    let source = row.source_id;
     let of = |snapshot: &Snapshot| {
-        let route = row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id)));
+        let route = row.route_id.and_then(|id| snapshot.routes.get(&id));
         (route.map(Arc::as_ptr), snapshot.sources.get(&source).map(Arc::as_ptr))
     };
     of(then) == of(now)
@@ -178,8 +176,10 @@ async fn evaluate(
     event: EventRow,
     within: Duration,
 ) -> Decision {
-    let turn = Turn::within(SourceId::from_uuid(row.source_id), within);
-    let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
+    let turn = Turn::within(row.source_id, within);
+    let body_bytes = usize::try_from(event.body_size).unwrap_or(usize::MAX);
+    let input = route::input_of(event.meta, snapshot.source_name(turn.source), event.body, body_bytes);
+    let input = Arc::new(input);
     let answers =
         route::evaluate_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
@@ -190,23 +190,6 @@ async fn evaluate(
         Becomes::Due { order_key } => Decision::Matched { order_key, route_version: route.version },
         Becomes::Held(Undecided { by, reason, again }) => Decision::Undecided { by, reason, again },
         Becomes::Nothing(reason) => Decision::NotMatched(reason.into_owned()),
-    }
-}
-
-fn input(event_id: Uuid, source: SourceId, snapshot: &Snapshot, event: EventRow) -> Input {
-    let fields = EventFields {
-        id: EventId::from_uuid(event_id).to_string(),
-        event_type: event.event_type,
-        source: snapshot.sources.get(&source).map_or_else(String::new, |source| source.name.clone()),
-        provider_event_id: event.provider_event_id,
-        received_at_ms: unix_time::unix_ms(event.received_at),
-        method: event.method,
-        query: event.query,
-    };
-    let headers = serde_json::from_value(event.headers).unwrap_or_default();
-    match event.body {
-        Some(body) => Input::new(fields, headers, body),
-        None => Input::without_body(fields, headers, usize::try_from(event.body_size).unwrap_or(usize::MAX)),
     }
 }
 

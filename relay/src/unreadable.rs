@@ -28,7 +28,7 @@ use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
 use crate::pull::leased::{self, LeasedBody};
 use crate::pull::spoilt_answer::WHOLE_ANSWER;
-use crate::supervise;
+use crate::{stored_body, supervise};
 
 /// How often the relay checks for due messages.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -66,9 +66,9 @@ impl Releaser {
         if row.released_at.is_some() {
             return Ok(Tried::Released(None));
         }
-        let tried = tried(UnreadableMessageId::from_uuid(id), Reason::from_name(&row.reason), self.store(row)).await;
+        let tried = tried(id, row.reason, self.store(row)).await;
         match &tried {
-            Tried::Released(event) => unreadable::released(pool, id, event.map(EventId::uuid)).await?,
+            Tried::Released(event) => unreadable::released(pool, id, *event).await?,
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
             Tried::NotNow(_) => {
                 unreadable::not_tried(pool, id).await?;
@@ -122,7 +122,7 @@ impl Releaser {
             Err(FetchError::Transient(cause)) => return Tried::NotNow(cause),
             Err(FetchError::Permanent(detail)) => {
                 // It was leased a second time after the body was stored and deleted.
-                return match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
+                return match store::admit::is_stored(&self.intake.pool, event).await {
                     Ok(true) => Tried::Released(Some(event)),
                     Ok(false) => Tried::StillUnreadable(Reason::BodyMissing, detail),
                     Err(error) => Tried::NotNow(error.to_string()),
@@ -130,14 +130,8 @@ impl Releaser {
             }
         };
         let tried = self.store_event(raw, header, bytes).await;
-        if matches!(tried, Tried::Released(_))
-            && let Err(error) = self.edge.delete_body(&body.key).await
-        {
-            tracing::warn!(
-                key = body.key,
-                error,
-                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
-            );
+        if matches!(tried, Tried::Released(_)) {
+            stored_body::delete_if_stored(&self.edge, &self.intake.pool, event, &body.key).await;
         }
         tried
     }
@@ -197,7 +191,10 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
         if let Err(error) = may_try(&releaser, &mut known).await {
-            tracing::warn!(error, "retries of unreadable messages are suspended");
+            tracing::warn!(
+                error,
+                "retries of unreadable messages are suspended until the cause in `error` is resolved"
+            );
             tokio::select! {
                 () = tokio::time::sleep(CHECK_INTERVAL) => continue,
                 () = stop.cancelled() => return,
@@ -233,7 +230,7 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 }
 
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
-    let (id, unfinished) = (UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
+    let (id, unfinished) = (row.id, row.unfinished_tries);
     if unfinished > 1 {
         tracing::error!(
             unreadable_message = %id,

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn slack_gets_its_handshake_back_as_plain_text_once_it_is_verified() {
+    fn slack_gets_its_challenge_back_as_plain_text_once_the_request_is_verified() {
         let asked = r#"{"token":"x","challenge":"3eZbrw1aB","type":"url_verification"}"#;
         let handshake = ask(SLACK, "POST", "", asked).expect("a handshake");
         assert_eq!(handshake.reply.body, b"3eZbrw1aB");

@@ -127,9 +127,9 @@ ids! {
     DeliveryId, "dlv", "delivery";
     /// An attempt: one HTTP try of a delivery.
     AttemptId, "att", "attempt";
-    /// A replay: a job that makes deliveries again.
+    /// A replay: work in the background that makes deliveries again.
     ReplayId, "rpl", "replay";
-    /// A rejection: requests that were refused, with their cause.
+    /// A rejection: requests that were not stored as events, with their cause.
     RejectionId, "rej", "rejection";
     /// An unreadable message: a message of the queue that could not be stored as an event.
     UnreadableMessageId, "unr", "unreadable message";

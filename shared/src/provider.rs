@@ -99,9 +99,9 @@ pub struct Provider {
 pub enum Confidence {
     /// The provider's own documentation or SDK.
     A,
-    /// A second source, or common knowledge.
+    /// Several secondary sources, or common knowledge.
     B,
-    /// One second source only.
+    /// A single secondary source only.
     C,
 }
 

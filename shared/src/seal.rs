@@ -29,14 +29,14 @@ pub struct ParseSealingKeyError;
 /// Why a sealed text does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    #[error("the stored value is not sealed data")]
+    #[error("the stored value is not encrypted data")]
     Malformed,
     #[error(
-        "sealed with the key whose id is {0} (the first 8 hex digits of its SHA-256), which is not configured; add \
+        "encrypted with the key whose id is {0} (the first 8 hex digits of its SHA-256), which is not configured; add \
          that key"
     )]
     UnknownKey(String),
-    #[error("the sealed data was changed, or was sealed for a different purpose")]
+    #[error("the encrypted data was changed, or was encrypted for a different purpose")]
     Refused,
 }
 

@@ -7,7 +7,8 @@
 //! - The raw bytes of the body are verified, never a parsed and rewritten form.
 //! - A signature is decoded and must have the algorithm's exact length before it is compared in constant time.
 //! - Any of a source's secrets may match, so that a secret can be rotated. An `all_of` scheme is the exception: every
-//!   rule must hold, each with a secret that fits it. A handshake is signed with the first secret, the newest one.
+//!   rule must hold, each with a secret that fits it. A handshake is signed with the first secret, the newest one, and
+//!   so is the request for a key of Plaid.
 //! - Entries of unknown versions are skipped.
 //! - A value that may appear only once (signature, timestamp, id) is refused if it appears twice, also if the platform
 //!   has already joined the two with `", "`.

@@ -37,7 +37,7 @@ const RANGE_LIMITS: [&str; 5] = [
 const IN_A_RANGE: [&str; 6] = [
     "select events.id, source_id, sources.name",
     "select events.id, source_id, body_size",
-    "select id as \"id!\", event_id",
+    "select id, event_id, source_id, destination_id, destination_name",
     "select rejections.id",
     "select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as \
      \"size!\", stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id from \
@@ -130,9 +130,18 @@ impl Statement {
         statements
     }
 
-    /// Its text in one line.
+    /// Its text in one line, without the types as which the relay reads columns.
     fn name(&self) -> String {
-        self.text.split_whitespace().collect::<Vec<_>>().join(" ")
+        let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut columns = line.split(" as \"");
+        let mut name = columns.next().unwrap_or_default().to_owned();
+        for column in columns {
+            match column.split_once('"') {
+                Some((read, rest)) if read.contains(": ") => name.push_str(rest),
+                Some(_) | None => name.extend([" as \"", column]),
+            }
+        }
+        name
     }
 
     /// Whether a parameter is an optional filter.

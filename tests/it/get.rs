@@ -72,7 +72,10 @@ async fn a_source_accepts_unsigned_get_requests_only_if_its_config_says_so_and_o
     let url = format!("{}?id=7&status=delivered", source["ingest_url"].as_str().expect("a URL"));
 
     let refused = send(Method::GET, &url, &[]).await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["allow"]), (405, &"POST".parse().expect("a value")));
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["allow"]),
+        (405, &"POST, PUT, PATCH, DELETE".parse().expect("a value"))
+    );
     let problem: Value = refused.json().await.expect("JSON");
     assert_eq!(problem["error"], "method_not_allowed");
     assert!(problem["message"].as_str().is_some_and(|text| text.contains("set `methods` to")), "{problem}");

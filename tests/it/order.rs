@@ -3,7 +3,7 @@
 use harness::gateway::Gateway;
 use harness::postgres::transactions;
 use harness::receiver::{Behaviour, Received, Receiver};
-use harness::wait::SOON;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 
 fn key(request: &Received) -> String {
@@ -89,4 +89,34 @@ async fn the_same_order_key_of_two_sources_is_ordered_separately_and_an_empty_ke
     .await
     .expect("reads");
     assert_eq!(as_computed, [true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_of_a_deleted_route_that_skips_is_not_shown_as_waiting_for_an_earlier_one_of_its_key() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.line("other").await.source;
+    let receiver = Receiver::start().await.expect("starts");
+    let settings = json!({
+        "rate_limit": { "limit": 1, "per": "hour" },
+        "retry": { "schedule_s": [0, 600] },
+    });
+    let destination = gateway.api.create_destination("ordered", &receiver.url(), settings).await;
+    let route = json!({ "order_key": "body.key", "poison": "skip" });
+    let route = gateway.api.create_route(&source.id, &destination.id, route).await;
+    receiver.always(Behaviour::Status(500));
+    let path = format!("/v1/deliveries?destination={}", destination.id);
+    let first = gateway.push(&source, b"{\"key\":\"a\"}");
+    until("the first delivery to wait for its retry", SOON, async || {
+        let rows = gateway.api.all(&path).await;
+        if rows.len() == 1 && rows[0]["attempts"] == 1 { Ok(()) } else { Err(format!("{rows:?}")) }
+    })
+    .await;
+    let second = gateway.push(&source, b"{\"key\":\"a\"}");
+    assert_ne!(first, second);
+    gateway.api.wait_for_rows(&path, 2, SOON).await;
+    gateway.api.delete(&format!("/v1/routes/{route}")).await.expect_status(204);
+
+    let rows = gateway.api.all(&path).await;
+    let shown = rows.iter().find(|row| row["event_id"] == second.to_string()).expect("the second delivery");
+    assert_ne!(shown["waits_for"], "order", "the relay sends it as soon as the rate limit allows: {shown}");
 }

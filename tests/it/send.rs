@@ -31,7 +31,7 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
 
     let refused = send(&gateway, &["--source", "github", "--secret", "another"], &[]).await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("check that the secret is the source's"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("check that you signed with the source's secret"), "{refused:?}");
     gateway.api.wait_for_row(&format!("/v1/rejections?source={}", source.id), SOON).await;
 
     let command = send(&gateway, &["--source", "github", "--dry-run"], &secret).await;

@@ -144,6 +144,35 @@ async fn messages_are_released_automatically_when_the_relay_starts_after_their_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_stored_body_of_a_copy_stays_at_the_edge_when_its_unreadable_message_is_released() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let line = gateway.line("copy").await;
+    let body = vec![b'x'; 200_000];
+    let signed = line.provider.sign("msg_1", &body, now_s());
+    let headers: Vec<(&str, &str)> =
+        signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let original = gateway.push_large(&line.source, &headers, body.clone(), [Verification::Verified]).remove(0);
+    line.receiver.wait_for(1, SOON).await;
+    until("the stored body of the original to be deleted", SOON, async || match gateway.edge.bodies() {
+        bodies if bodies.is_empty() => Ok(()),
+        bodies => Err(format!("{bodies:?}")),
+    })
+    .await;
+
+    let copy = EventHeader { headers: HeaderList::new(headers), ..header(&line.source.id, now_ms()) };
+    let (key, sha256) = ("evt_of_the_copy", hex::encode(Sha256::digest(&body)));
+    gateway.queue.push(&encode_stored(&copy, key, body.len() as u64, &sha256));
+    let kept = wait_for_unreadable(&gateway, "?reason=body_missing", 1).await.remove(0);
+    gateway.edge.store_body(key, body);
+    let released = gateway.api.post(&format!("{}/release", path(&kept)), &json!({})).await.expect_status(200);
+    assert_eq!(released["state"], "released", "{released}");
+    let event = gateway.api.event(original).await;
+    assert_eq!(event["copies"], 1, "{event}");
+    assert_eq!(gateway.edge.bodies(), [key], "the queue may lease the message of the copy again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_was_leased_too_often_is_kept_before_it_is_read_and_then_delivered() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("worn").await;

@@ -7,7 +7,6 @@ use model::health::Reason;
 use model::held_by::HeldBy;
 use model::retry_policy::RetryPolicy;
 use model::settlement::{AttemptRow, Next, Settlement};
-use shared::id::ReplayId;
 
 use super::breaker::Verdict;
 use super::tuning::{
@@ -92,7 +91,7 @@ pub(super) fn judge(
             judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
-            // Due as if it had not been sent, and held until the destination is resumed.
+            // The attempt is stored and counted. The delivery stays due, and is held until the destination is resumed.
             judged(Some(attempt), attempts, Next::RetryIn(Duration::ZERO), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure, retry_after_ms } => {
@@ -155,12 +154,12 @@ pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
 /// Puts back a delivery that was read and is behind another one of its key, for a while.
 pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, wait: Duration) -> Settlement {
     Settlement {
-        delivery_id: item.id.uuid(),
-        destination_id: item.destination_id.uuid(),
-        event_id: item.event.id.uuid(),
+        delivery_id: item.id,
+        destination_id: item.destination_id,
+        event_id: item.event.meta.id,
         shard,
         epoch,
-        replay_id: item.replay_id.map(ReplayId::uuid),
+        replay_id: item.replay_id,
         attempt: None,
         attempts: i16::try_from(item.attempts).unwrap_or(i16::MAX),
         attempts_before: i16::try_from(item.attempts).unwrap_or(i16::MAX),

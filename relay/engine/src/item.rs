@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use shared::id::{DeliveryId, DestinationId, ReplayId, RouteId};
 
+use model::event::EventMeta;
 use model::lane::Lane;
 
 /// A due delivery, as the engine holds it. Its row stays in the table until the attempt is settled, so nothing is lost
@@ -64,14 +64,7 @@ impl Item {
 /// The fields of an event that a delivery needs.
 #[derive(Debug)]
 pub struct Event {
-    pub id: EventId,
-    pub source_id: SourceId,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub received_at_ms: u64,
-    pub method: String,
-    pub query: String,
-    pub headers: HeaderList,
+    pub meta: EventMeta,
     /// `None` if the body is large, or if too many bodies wait in memory: it is then read from the database when it is
     /// sent.
     pub body: Option<Vec<u8>>,
@@ -84,24 +77,13 @@ impl Event {
     #[must_use]
     pub fn bytes_besides_body(&self) -> usize {
         // The structs, and for each header two strings with their allocations.
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 80).sum();
-        500 + self.query.len() + headers
+        let headers: usize = self.meta.headers.iter().map(|(name, value)| name.len() + value.len() + 80).sum();
+        500 + self.meta.query.len() + headers
     }
 
     /// A copy without the body.
     #[must_use]
     pub fn without_body(&self) -> Self {
-        Self {
-            id: self.id,
-            source_id: self.source_id,
-            event_type: self.event_type.clone(),
-            provider_event_id: self.provider_event_id.clone(),
-            received_at_ms: self.received_at_ms,
-            method: self.method.clone(),
-            query: self.query.clone(),
-            headers: self.headers.clone(),
-            body: None,
-            body_bytes: self.body_bytes,
-        }
+        Self { meta: self.meta.clone(), body: None, body_bytes: self.body_bytes }
     }
 }

@@ -53,7 +53,7 @@ use std::time::Duration;
 use model::destination::Destination;
 use model::lane::Lane;
 use model::settlement::{Next, Settlement};
-use shared::id::{DeliveryId, DestinationId, ReplayId};
+use shared::id::{DeliveryId, DestinationId};
 
 pub use self::message::{Command, Disabling, Found, Input, Limits, LoadedHealth, Permitted};
 
@@ -335,12 +335,12 @@ impl Core {
         }
         self.unsettled += 1;
         commands.push(Command::Settle(Settlement {
-            delivery_id: item.id.uuid(),
-            destination_id: id.uuid(),
-            event_id: item.event.id.uuid(),
+            delivery_id: item.id,
+            destination_id: id,
+            event_id: item.event.meta.id,
             shard,
             epoch,
-            replay_id: item.replay_id.map(ReplayId::uuid),
+            replay_id: item.replay_id,
             attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
             attempts_before: i16::try_from(item.attempts).unwrap_or(i16::MAX),
             generation: item.generation,
@@ -356,8 +356,8 @@ impl Core {
     fn settled(&mut self, settlements: &[Settlement], at_us: u64, now_us: u64) {
         for settlement in settlements {
             self.unsettled -= 1;
-            let destination = DestinationId::from_uuid(settlement.destination_id);
-            let delivery = DeliveryId::from_uuid(settlement.delivery_id);
+            let destination = settlement.destination_id;
+            let delivery = settlement.delivery_id;
             let stays = match settlement.next {
                 Next::Behind { .. } => true,
                 // If another delivery of its key ends, this one can become due before its wait is over.
@@ -394,9 +394,9 @@ impl Core {
     fn not_settled(&mut self, settlements: &[Settlement], now_us: u64) {
         for settlement in settlements {
             self.unsettled -= 1;
-            let destination = DestinationId::from_uuid(settlement.destination_id);
+            let destination = settlement.destination_id;
             if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) {
-                line.settled(DeliveryId::from_uuid(settlement.delivery_id), true);
+                line.settled(settlement.delivery_id, true);
                 self.rescan(destination, now_us);
             }
         }

@@ -4,13 +4,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::destination::{Destination, DestinationState, Rate};
+use model::event::EventMeta;
 use model::health::{BreakerState, Health, Learned, Reason, Run};
 use model::retry_policy::RetryPolicy;
 use model::settlement::AttemptRow;
 use model::signing::SigningSecrets;
 use model::unix_time::timestamp;
 use shared::header::HeaderList;
-use shared::id::{CustomerId, EventId, SourceId};
+use shared::id::{AttemptId, CustomerId, EventId, ReplayId, SourceId};
 use shared::sign::SigningSecret;
 
 use super::tuning::{DUE_STEP_US, FIRST_OPEN_US, READ_WHOLE_EVERY_US};
@@ -75,14 +76,16 @@ pub(crate) fn item(destination: &Destination, number: u32, due_us: u64) -> Item 
     let mut random = [0; 10];
     random[..4].copy_from_slice(&number.to_be_bytes());
     let event = Event {
-        id: EventId::mint(1, random),
-        source_id: SourceId::mint(1, [0; 10]),
-        event_type: None,
-        provider_event_id: None,
-        received_at_ms: 1,
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: HeaderList::default(),
+        meta: EventMeta {
+            id: EventId::mint(1, random),
+            source_id: SourceId::mint(1, [0; 10]),
+            received_at: timestamp(1),
+            event_type: None,
+            provider_event_id: None,
+            method: "POST".to_owned(),
+            query: String::new(),
+            headers: HeaderList::default(),
+        },
         body: Some(Vec::new()),
         body_bytes: 0,
     };
@@ -108,7 +111,7 @@ pub(crate) fn item(destination: &Destination, number: u32, due_us: u64) -> Item 
 
 fn attempt() -> AttemptRow {
     AttemptRow {
-        id: uuid::Uuid::nil(),
+        id: AttemptId::mint(1, [0; 10]),
         started_at: timestamp(START_US / 1000),
         latency_ms: 1,
         status: Some(200),

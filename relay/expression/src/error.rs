@@ -27,7 +27,7 @@ pub enum ExpressionError {
     #[error("the expression is empty; omit it if you do not need one")]
     Empty,
     /// Longer than [`MAX_SOURCE_BYTES`].
-    #[error("the expression has {0} bytes; the limit is {MAX_SOURCE_BYTES}")]
+    #[error("the expression is {0} bytes long; the limit is {MAX_SOURCE_BYTES} bytes")]
     SourceTooLong(usize),
     /// Not CEL.
     #[error("{position}: {message}")]

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use url::Url;
 use utoipa::ToSchema;
 
+use crate::names::names;
 use crate::retry_policy::RetryPolicy;
 use crate::signing::SigningSecrets;
 use crate::unix_time::unix_us;
@@ -82,43 +83,10 @@ pub enum DestinationState {
     Disabled,
 }
 
-impl DestinationState {
-    /// All states.
-    pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Disabled];
-
-    /// Its name in the table.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// The state with this name in the table; `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_state_is_parsed_from_its_name_and_no_other_text_is_a_state() {
-        for state in DestinationState::ALL {
-            assert_eq!(DestinationState::from_name(state.name()), Some(state));
-            assert_eq!(
-                serde_json::to_value(state).expect("writes"),
-                state.name(),
-                "the API and the table use the same name"
-            );
-        }
-        for text in ["", "Active", "of a later version"] {
-            assert_eq!(DestinationState::from_name(text), None, "{text}");
-        }
+names! {
+    DestinationState {
+        Active => "active",
+        Paused => "paused",
+        Disabled => "disabled",
     }
 }

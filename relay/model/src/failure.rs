@@ -40,7 +40,7 @@ pub enum EgressError {
     #[error("\"{0}\" is not a valid CIDR range; use one such as 10.0.0.0/8")]
     AllowList(String),
     /// The client could not be built on this machine.
-    #[error("cannot initialize the HTTP client: {0}")]
+    #[error("cannot initialise the HTTP client: {0}")]
     Client(String),
 }
 
@@ -74,7 +74,7 @@ pub enum SendFailure {
     #[error("the connection was refused; check that the service is running and listening on this port")]
     Refused,
     /// Resolving, connecting or the TLS handshake took too long.
-    #[error("connecting timed out; check that the host is reachable from the internet")]
+    #[error("connecting timed out; check that the relay can reach the host")]
     ConnectTimeout,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]

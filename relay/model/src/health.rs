@@ -1,8 +1,11 @@
 //! The health of a destination, as the engine sees it and the store keeps it.
 
+use serde::Serialize;
 use shared::id::{DeliveryId, DestinationId};
+use utoipa::ToSchema;
 
 use crate::lane::PerLane;
+use crate::names::names;
 
 /// The health of a destination. Times are Unix microseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,41 @@ pub enum BreakerState {
     Open { until_us: u64 },
     /// One delivery is sent as a probe; `None` if it has not been sent yet.
     HalfOpen { probe: Option<DeliveryId> },
+}
+
+impl BreakerState {
+    /// The state without its details.
+    #[must_use]
+    pub const fn without_details(self) -> BreakerName {
+        match self {
+            Self::Closed => BreakerName::Closed,
+            Self::Open { .. } => BreakerName::Open,
+            Self::HalfOpen { .. } => BreakerName::HalfOpen,
+        }
+    }
+}
+
+/// The state of the breaker. `closed`: deliveries are sent normally. `open`: nothing but manual retries is sent until
+/// `next_probe_at`. `half_open`: one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails,
+/// the breaker opens again for twice as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = BreakerState)]
+pub enum BreakerName {
+    /// Deliveries are sent normally.
+    Closed,
+    /// Nothing but manual retries is sent until `next_probe_at`.
+    Open,
+    /// One delivery is sent as a probe. If it succeeds, the breaker closes. If it fails, the breaker opens again.
+    HalfOpen,
+}
+
+names! {
+    BreakerName {
+        Closed => "closed",
+        Open => "open",
+        HalfOpen => "half_open",
+    }
 }
 
 /// How far concurrency and rate are reduced below the limits, and why.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::names::names;
+
 /// Why a delivery is held individually. `filter`: the filter of the route could not be evaluated, so it is unknown
 /// whether the delivery should be sent. `order_key`: the order key of the route could not be evaluated. `transform`:
 /// the transform of the route fails, or could not be evaluated in time on several tries. `url`: the destination's URL
@@ -29,28 +31,14 @@ pub enum HeldBy {
     Route,
 }
 
-impl HeldBy {
-    /// All causes.
-    pub const ALL: [Self; 7] =
-        [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt, Self::Route];
-
-    /// Its name in the tables.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::OrderKey => "order_key",
-            Self::Transform => "transform",
-            Self::Url => "url",
-            Self::Body => "body",
-            Self::Attempt => "attempt",
-            Self::Route => "route",
-        }
-    }
-
-    /// The cause with this name in the tables.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Self::Transform)
+names! {
+    HeldBy {
+        Filter => "filter",
+        OrderKey => "order_key",
+        Transform => "transform",
+        Url => "url",
+        Body => "body",
+        Attempt => "attempt",
+        Route => "route",
     }
 }

@@ -1,12 +1,16 @@
 //! The types that the engine, the store and the service share: plain values, and functions that need nothing but them.
 //! No clock, no randomness and no I/O.
 
+pub mod delivery;
 pub mod destination;
+pub mod event;
 pub mod failure;
 pub mod health;
 pub mod held_by;
 pub mod lane;
+mod names;
 pub mod poison;
+pub mod replay;
 pub mod retry_policy;
 pub mod settlement;
 pub mod signal;

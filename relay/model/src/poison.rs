@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::names::names;
+
 /// How later deliveries with the same order key are treated while an earlier one is failing. `block`: they wait until
 /// the earlier one is succeeded, dead or cancelled. `skip`: they are sent while the earlier one is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -15,19 +17,9 @@ pub enum Poison {
     Skip,
 }
 
-impl Poison {
-    /// Its name in the table.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::Skip => "skip",
-        }
-    }
-
-    /// The value with this name in the table; any other name means `Block`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        if name == Self::Skip.name() { Self::Skip } else { Self::Block }
+names! {
+    Poison {
+        Block => "block",
+        Skip => "skip",
     }
 }

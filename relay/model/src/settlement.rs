@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
+use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use crate::held_by::HeldBy;
 
 /// An attempt and its result for the delivery.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    pub delivery_id: Uuid,
-    pub destination_id: Uuid,
-    pub event_id: Uuid,
+    pub delivery_id: DeliveryId,
+    pub destination_id: DestinationId,
+    pub event_id: EventId,
     pub shard: i16,
     pub epoch: i64,
-    pub replay_id: Option<Uuid>,
+    pub replay_id: Option<ReplayId>,
     /// `None` if nothing was sent.
     pub attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far, this one included.
@@ -40,7 +40,7 @@ pub struct Settlement {
 /// An attempt, as it is stored.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {
-    pub id: Uuid,
+    pub id: AttemptId,
     pub started_at: OffsetDateTime,
     pub latency_ms: i32,
     pub status: Option<i16>,

@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::names::names;
+
 /// Why a message is unreadable. `not_decodable`: it does not have the edge's message format. `unknown_version`: it was
 /// written by an edge newer than this relay. `answer_not_readable`: the queue API's response with this message could
-/// not be parsed. `leased_too_often`: the queue was about to move or delete the message, so the relay stored it before
-/// parsing it. `body_missing`: the body is not in the edge's storage, or differs from the one stored there.
-/// `secret_not_openable`: the secret that a provider handed over cannot be opened with the edge's key.
-/// `unknown_source`: the source does not exist. `implausible_time`: the timestamp in the event id is in the future, or
-/// older than the queue's retention. `past_retention`: the event is past the retention period of bodies.
+/// not be parsed. `leased_too_often`: the queue had leased the message more than 20 times, so the relay stored it
+/// before parsing it. `body_missing`: the body is not in the edge's storage, or differs from the one stored there.
+/// `secret_not_openable`: the secret that a provider handed over cannot be decrypted with the edge's key.
+/// `unknown_source`: the source does not exist. `implausible_time`: the timestamp in the event id is more than a day in
+/// the future, or more than 20 days old. `past_retention`: the event is past the retention period of bodies.
 /// `refused_by_database`: the database rejected a value of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -20,16 +22,16 @@ pub enum Reason {
     UnknownVersion,
     /// The queue API's response could not be parsed, although this was the only message in it.
     AnswerNotReadable,
-    /// The queue has leased the message so many times that it was about to move or delete it. The relay stored the raw
-    /// message first and reads it afterwards.
+    /// The queue had leased the message more than 20 times. The relay stored the raw message first and reads it
+    /// afterwards.
     LeasedTooOften,
     /// The body is not in the object storage of the edge, or is not the one that was stored there.
     BodyMissing,
-    /// The secret that a provider handed over cannot be opened with the key of the edge.
+    /// The secret that a provider handed over cannot be decrypted with the key of the edge.
     SecretNotOpenable,
     /// There is no source with this id.
     UnknownSource,
-    /// The timestamp in the event id is in the future, or older than the queue's retention period.
+    /// The timestamp in the event id is more than a day in the future, or more than 20 days old.
     ImplausibleTime,
     /// The event is past the retention period of bodies: no delivery is created.
     PastRetention,
@@ -37,43 +39,22 @@ pub enum Reason {
     RefusedByDatabase,
 }
 
+names! {
+    Reason {
+        NotDecodable => "not_decodable",
+        UnknownVersion => "unknown_version",
+        AnswerNotReadable => "answer_not_readable",
+        LeasedTooOften => "leased_too_often",
+        BodyMissing => "body_missing",
+        SecretNotOpenable => "secret_not_openable",
+        UnknownSource => "unknown_source",
+        ImplausibleTime => "implausible_time",
+        PastRetention => "past_retention",
+        RefusedByDatabase => "refused_by_database",
+    }
+}
+
 impl Reason {
-    const ALL: [Self; 10] = [
-        Self::NotDecodable,
-        Self::UnknownVersion,
-        Self::AnswerNotReadable,
-        Self::LeasedTooOften,
-        Self::BodyMissing,
-        Self::SecretNotOpenable,
-        Self::UnknownSource,
-        Self::ImplausibleTime,
-        Self::PastRetention,
-        Self::RefusedByDatabase,
-    ];
-
-    /// Its name in the table and in the API.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotDecodable => "not_decodable",
-            Self::UnknownVersion => "unknown_version",
-            Self::AnswerNotReadable => "answer_not_readable",
-            Self::LeasedTooOften => "leased_too_often",
-            Self::BodyMissing => "body_missing",
-            Self::SecretNotOpenable => "secret_not_openable",
-            Self::UnknownSource => "unknown_source",
-            Self::ImplausibleTime => "implausible_time",
-            Self::PastRetention => "past_retention",
-            Self::RefusedByDatabase => "refused_by_database",
-        }
-    }
-
-    /// The reason with this name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::NotDecodable)
-    }
-
     /// Whether another try of the unchanged message can succeed without an operator.
     #[must_use]
     pub fn can_pass(self) -> bool {

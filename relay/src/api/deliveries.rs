@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use model::delivery::DeliveryState;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -9,7 +10,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::deliveries::release::{self, ReleaseOfHeld, ReleasedOfHeld};
-use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter, DeliveryState};
+use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
@@ -45,7 +46,8 @@ pub struct DeliveryQuery {
 
 /// Lists deliveries, newest first.
 ///
-/// `error` selects dead deliveries, so it cannot be combined with the `state` `pending` or `held`.
+/// `error` selects dead deliveries. It cannot be combined with the `state` `pending` or `held`; with `succeeded` or
+/// `cancelled` the page is empty.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", security(("token" = ["read"])), params(DeliveryQuery),
     responses((status = 200, body = Page<Delivery>)))]
 pub(super) async fn list(

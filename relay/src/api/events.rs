@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use model::event::Verification;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::attachment;
 use super::input::{Params, Segment};
 use super::problem::{ApiError, Conflicts, PastRetention};
-use crate::control::events::{self, Content, Event, EventDetail, EventFilter, Verification};
+use crate::control::events::{self, Content, Event, EventDetail, EventFilter};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};

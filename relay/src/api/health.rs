@@ -41,7 +41,7 @@ pub(super) async fn live() -> Json<Health> {
 /// - the lease of the relay was renewed in the last 8 seconds; otherwise the relay sends nothing (`not_ready`)
 /// - the puller of each queue has made progress in the last 10 minutes (`not_ready`)
 /// - the database responds within 2 seconds (`unavailable`)
-/// - the clocks of the relay and the database differ by less than a minute; otherwise the relay stops pulling
+/// - the clocks of the relay and the database differ by at most a minute; otherwise the relay stops pulling
 ///   (`wrong_clock`)
 ///
 /// The queue API and the edge are shared by all relays, so a relay stays ready while they fail. `queue` and `edge`

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(wrong("{}"), ("name".to_owned(), "is required".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{}}"#).0, "inner.limit");
         let unknown = wrong(r#"{"name":"a","nmae":"b"}"#);
-        assert_eq!(unknown, ("nmae".to_owned(), "is not a known field; the fields are name or inner".to_owned()));
+        assert_eq!(unknown, ("nmae".to_owned(), "is not a known field; known fields: name, inner".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":1,"x":2}}"#).0, "inner.x");
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":"many"}}"#).0, "inner.limit");
         assert_eq!(wrong(r#"{"name":1}"#).0, "name");

@@ -63,7 +63,8 @@ pub struct Problem {
     /// A machine-readable code, more specific than `type`. It does not change between versions.
     #[schema(example = "egress_blocked")]
     pub code: &'static str,
-    /// The invalid fields and parameters. Present only with status 422, and with the code `nul_character`.
+    /// The invalid fields and parameters. Present only with status 422, and with status 400 if `code` is
+    /// `nul_character`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
@@ -210,7 +211,7 @@ fn class_of(error: &control::Error) -> Class {
         Error::WrongClock(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "/problems/wrong-clock",
-            "clocks of relay and database differ",
+            "relay and database clocks differ",
             "wrong_clock",
         ),
         Error::NotTried(_) => {
@@ -314,7 +315,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
             ..refusal(
                 405,
                 "MethodNotAllowed",
-                "The endpoint does not support this method. Documented operations never return this response.",
+                "The endpoint does not support this method. Only methods that this description does not list get this \
+                 response.",
             )
         },
         refusal(408, "BodyTooSlow", "The request body did not arrive in time."),
@@ -350,7 +352,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
                 503,
                 "Unavailable",
                 "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
-                 a saved change is not active yet, or other requests hold too many event bodies; `code` identifies the cause.",
+                 a saved change is not active yet, or other requests hold too many event bodies; `code` identifies the \
+                 cause.",
             )
         },
         refusal(

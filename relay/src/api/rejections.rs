@@ -1,4 +1,4 @@
-//! Rejections: counts of requests that the edge refused, by source and cause.
+//! Rejections: counts of requests that were not stored as events, by source and cause.
 
 use axum::Json;
 use axum::extract::State;

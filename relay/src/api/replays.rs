@@ -15,13 +15,13 @@ use crate::control::{Actor, Control, schema};
 /// Creates a replay, or counts what it would match if `dry_run` is true.
 ///
 /// A replay covers events that were stored before the call or, if `filter.state` is set, deliveries that reached that
-/// state before the call (database time). The replay creates new deliveries, which first wait for the initial delay of
-/// their destination's retry schedule. The call returns without waiting for the whole count: a replay counts its
-/// matches while it runs, and a dry run reports how far it has counted.
+/// state before the call, by the database's clock. The replay creates new deliveries, which first wait for the initial
+/// delay of their destination's retry schedule. The call returns without waiting for the whole count: a replay counts
+/// its matches while it runs, and a dry run reports how far it has counted.
 ///
-/// `filter.error` requires `filter.state`; only `dead` deliveries have an error class. `filter.verifies_now` requires
-/// `filter.verification`, which cannot be combined with `filter.state`, `filter.destination` or `destination`. `cursor`
-/// requires `dry_run`. `filter.before` must be later than `filter.after`.
+/// `filter.error` requires `filter.state`; use `dead`, because only dead deliveries have an error class.
+/// `filter.verification` cannot be combined with `filter.state`, `filter.destination` or `destination`, and
+/// `filter.verifies_now` requires it. `cursor` requires `dry_run`. `filter.before` must be later than `filter.after`.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", security(("token" = ["replay"])), request_body = NewReplay,
     responses(
         (status = 201, body = Replay),

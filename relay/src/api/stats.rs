@@ -28,7 +28,7 @@ pub struct StatsQuery {
     /// The end of the range (RFC 3339), exclusive. Default: now.
     #[param(value_type = Option<Timestamp>)]
     to: Option<String>,
-    /// The length of a step.
+    /// The length of a step. Default: `hour`.
     #[serde(default)]
     step: Step,
 }

@@ -33,7 +33,7 @@ pub async fn act_for(control: &Control, actor: Actor, named: &str) -> Result<Act
         return Ok(actor.acting_for(store::DEFAULT_CUSTOMER));
     }
     match store::customers::find(&control.pool, id, name).await? {
-        Some(row) => Ok(actor.acting_for(CustomerId::from_uuid(row.id))),
+        Some(row) => Ok(actor.acting_for(row.id)),
         None => {
             let problem = format!("there is no customer \"{named}\"; use the name or id of an existing customer");
             Err(Error::Invalid(vec![FieldError::new("customer", problem)]))

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use shared::id::{CustomerId, TokenId};
 use shared::secret::are_same;
 use store::tokens::{self, Presented};
 use time::Duration;
@@ -45,7 +44,7 @@ pub async fn authenticate(control: &Control, token: &str, from: IpAddr) -> Resul
     };
     with(&control.wrong_tokens, |wrong| wrong.accepted(hash, Instant::now()));
     if is_another_minute(&presented) {
-        control.last_use.note(TokenId::from_uuid(presented.id), presented.now);
+        control.last_use.note(presented.id, presented.now);
     }
     Ok(actor(presented))
 }
@@ -62,8 +61,8 @@ fn is_another_minute(token: &Presented) -> bool {
 
 fn actor(token: Presented) -> Actor {
     let Presented { id, name, customer_id, customer_name, scopes, expires_at, .. } = token;
-    let who = Who::Token { id: TokenId::from_uuid(id), name, expires_at };
-    let owner = customer_id.map(|id| Owner { id: CustomerId::from_uuid(id), name: customer_name.unwrap_or_default() });
+    let who = Who::Token { id, name, expires_at };
+    let owner = customer_id.map(|id| Owner { id, name: customer_name.unwrap_or_default() });
     Actor::of_token(who, Scopes::of_names(&scopes), owner)
 }
 
@@ -73,6 +72,7 @@ fn with<T>(wrong: &Mutex<WrongTokens>, act: impl FnOnce(&mut WrongTokens) -> T) 
 
 #[cfg(test)]
 mod tests {
+    use shared::id::{CustomerId, TokenId};
     use time::OffsetDateTime;
 
     use super::*;
@@ -82,7 +82,7 @@ mod tests {
 
     fn presented() -> Presented {
         Presented {
-            id: uuid::Uuid::nil(),
+            id: TokenId::mint(1, [1; 10]),
             name: "ci".to_owned(),
             customer_id: None,
             customer_name: None,
@@ -112,12 +112,12 @@ mod tests {
     #[test]
     fn an_actor_has_the_scopes_and_the_customer_of_its_token() {
         let bound = Presented {
-            customer_id: Some(uuid::Uuid::from_u128(7)),
+            customer_id: Some(CustomerId::mint(1, [7; 10])),
             customer_name: Some("acme".to_owned()),
             ..presented()
         };
         let actor = actor(bound);
-        assert_eq!(actor.customer().ok(), Some(CustomerId::from_uuid(uuid::Uuid::from_u128(7))));
+        assert_eq!(actor.customer().ok(), Some(CustomerId::mint(1, [7; 10])));
         assert!(actor.require(Scope::Read).is_ok() && actor.require(Scope::Write).is_err());
     }
 }

@@ -7,9 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::Pool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use uuid::Uuid;
 
 use super::Error;
 
@@ -45,24 +43,17 @@ impl AsRef<[u8]> for Body {
 }
 
 impl Bodies {
-    /// Reads the body of an event, whose size in bytes is `size`; `None` if it is no longer kept.
+    /// Reads a body of `size` bytes with `read`, after its bytes are reserved; `None` if there is no body.
     ///
     /// # Errors
-    /// Returns [`Error::Busy`] if the bytes are not free in time, or an error if the query fails.
-    pub async fn read(&self, pool: &Pool, event: Uuid, size: i32) -> Result<Option<Body>, Error> {
+    /// Returns [`Error::Busy`] if the bytes are not free in time, or an error if the read fails.
+    pub async fn hold(
+        &self,
+        size: i32,
+        read: impl Future<Output = store::Result<Option<Vec<u8>>>>,
+    ) -> Result<Option<Body>, Error> {
         let reserved = self.reserve(size, RESERVE_TIMEOUT).await?;
-        let body = store::pending::body(pool, event).await?;
-        Ok(body.map(|bytes| Body { bytes, _reserved: reserved }))
-    }
-
-    /// Reads the body of the first copy whose body differs from the event's; `None` if there is none.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub async fn read_changed_copy(&self, pool: &Pool, event: Uuid, size: i32) -> Result<Option<Body>, Error> {
-        let reserved = self.reserve(size, RESERVE_TIMEOUT).await?;
-        let body = store::events::changed_copy_body(pool, event).await?;
-        Ok(body.map(|bytes| Body { bytes, _reserved: reserved }))
+        Ok(read.await?.map(|bytes| Body { bytes, _reserved: reserved }))
     }
 
     async fn reserve(&self, size: i32, within: Duration) -> Result<OwnedSemaphorePermit, Error> {

@@ -102,7 +102,7 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     actor.require(Scope::Admin)?;
     let window = page.window()?;
     let rows = customers::page(&control.pool, window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, view))
+    Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
 /// The customer with this id or name.
@@ -187,7 +187,7 @@ impl CustomerPatch {
     /// The content of the customer after this patch.
     fn content(self, row: &CustomerRow, [max_sources, max_destinations]: Limits) -> Result<Content, Error> {
         let name = self.name.unwrap_or_else(|| row.name.clone());
-        if row.id == store::DEFAULT_CUSTOMER.uuid() && name != row.name {
+        if row.id == store::DEFAULT_CUSTOMER && name != row.name {
             return Err(Error::Conflict(Conflict::DefaultCustomer));
         }
         Ok(Content {
@@ -204,7 +204,7 @@ fn limit(field: &str, given: Option<i64>, problems: &mut Problems) -> Option<i32
 
 fn view(row: CustomerRow) -> Customer {
     Customer {
-        id: CustomerId::from_uuid(row.id),
+        id: row.id,
         name: row.name,
         max_sources: row.max_sources,
         max_destinations: row.max_destinations,
@@ -222,14 +222,7 @@ mod tests {
     fn row(id: CustomerId, name: &str) -> CustomerRow {
         let at = OffsetDateTime::UNIX_EPOCH;
         let (max_sources, max_destinations) = (Some(3), None);
-        CustomerRow {
-            id: id.uuid(),
-            name: name.to_owned(),
-            max_sources,
-            max_destinations,
-            created_at: at,
-            updated_at: at,
-        }
+        CustomerRow { id, name: name.to_owned(), max_sources, max_destinations, created_at: at, updated_at: at }
     }
 
     fn patched(row: &CustomerRow, patch: &str) -> Result<Content, Error> {

@@ -1,12 +1,12 @@
 //! Deliveries, their attempts, and manual retries and cancellations.
 
+use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use store::partitions::with_partitions;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{Conflict, Noun};
 use super::fields::Problems;
@@ -52,8 +52,7 @@ pub struct Delivery {
     #[schema(value_type = Option<schema::ReplayId>, required = true)]
     pub replay_id: Option<ReplayId>,
     /// The current state.
-    #[schema(value_type = DeliveryState)]
-    pub state: String,
+    pub state: DeliveryState,
     /// Why the delivery is held, as text. Absent if it is not held.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -87,39 +86,6 @@ pub struct Delivery {
     pub settled_at: Option<Timestamp>,
 }
 
-/// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
-/// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
-/// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: the last
-/// attempt failed and no more follow; it can be retried or replayed. `cancelled`: cancelled by an operator, by the
-/// deletion of its destination, or because its filter did not match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// Waits for its next attempt, or is being sent.
-    Pending,
-    /// Not sent: its destination is paused, disabled or unusable, the delivery is held individually (`held_by`), or its
-    /// destination was deleted and the delivery is about to be cancelled.
-    Held,
-    /// The destination accepted the delivery.
-    Succeeded,
-    /// Its last attempt failed; it can be retried or replayed.
-    Dead,
-    /// The delivery was cancelled and is no longer sent.
-    Cancelled,
-}
-
-impl DeliveryState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Held => "held",
-            Self::Succeeded => "succeeded",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
 /// One HTTP request of a delivery, with its outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Attempt {
@@ -141,7 +107,8 @@ pub struct Attempt {
     /// What went wrong, in words; null if the attempt succeeded.
     #[schema(required = true)]
     pub detail: Option<String>,
-    /// The first 16 KiB of the response body.
+    /// The first 16 KiB of the response body, as far as they arrived within two seconds; null if there was no response
+    /// or none of its body.
     #[schema(required = true)]
     pub response_excerpt: Option<String>,
     /// If the response was a redirect, the scheme, host, port and path that it points to, up to 500 characters;
@@ -195,16 +162,20 @@ pub async fn list(
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
-    let state = filter.state.map(DeliveryState::as_str);
     let snapshot = control.configuration.current();
-    let selection =
-        Selection { event, destination, state, error: filter.error, replayed: None, unusable: snapshot.unusable_ids() };
+    let selection = Selection {
+        event,
+        destination,
+        state: filter.state,
+        error: filter.error,
+        replayed: None,
+        unusable: snapshot.unusable_ids(),
+    };
     let mut search = deliveries::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    let ids: Vec<Uuid> = search.found.iter().map(|row| row.id).collect();
-    let owners = Owners::of_deliveries(control, actor, &ids).await?;
+    let owners = Owners::of_deliveries(control, actor, search.found.iter().map(|row| row.id)).await?;
     let view = |row: DeliveryRow| Delivery { customer: owners.of(row.id), ..view(row, &snapshot) };
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 /// The delivery with this id.
@@ -226,7 +197,7 @@ pub async fn attempts(control: &Control, actor: &Actor, id: &str, page: &PageReq
     let id = read_id(id)?;
     find(control, actor, id).await?;
     let rows = deliveries::attempts(&control.pool, id, window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, attempt_view))
+    Ok(window.page(rows, |row| row.id.uuid(), attempt_view))
 }
 
 /// Marks a delivery to be sent at once, by whichever replica owns its destination. A settled delivery becomes pending
@@ -278,24 +249,24 @@ fn read_id(text: &str) -> Result<DeliveryId, Error> {
 }
 
 pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
-    let unusable = snapshot.unusable.get(&DestinationId::from_uuid(row.destination_id));
-    let unusable = unusable.filter(|_| row.state == "held").map(|unusable| unusable.held_reason());
+    let unusable = snapshot.unusable.get(&row.destination_id);
+    let unusable = unusable.filter(|_| row.state == DeliveryState::Held).map(|unusable| unusable.held_reason());
     let waits = waits::of(&row);
     Delivery {
-        id: DeliveryId::from_uuid(row.id),
+        id: row.id,
         customer: None,
-        event_id: EventId::from_uuid(row.event_id),
-        source_id: SourceId::from_uuid(row.source_id),
-        destination_id: DestinationId::from_uuid(row.destination_id),
+        event_id: row.event_id,
+        source_id: row.source_id,
+        destination_id: row.destination_id,
         destination: row.destination_name,
-        route_id: row.route_id.map(RouteId::from_uuid),
-        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        route_id: row.route_id,
+        replay_id: row.replay_id,
         waits_for: waits.map(|waits| waits.on),
         waits_until: waits.and_then(|waits| waits.until).map(Timestamp),
         next_attempt_at: waits.and_then(|waits| waits.next_attempt_at).map(Timestamp),
         state: row.state,
         held_reason: row.held_reason.or(unusable),
-        held_by: row.held_by.as_deref().map(HeldBy::from_name),
+        held_by: row.held_by,
         attempts: row.attempts,
         error: row.error,
         reason: row.reason,
@@ -305,7 +276,7 @@ pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
 
 fn attempt_view(row: AttemptRow) -> Attempt {
     Attempt {
-        id: AttemptId::from_uuid(row.id),
+        id: row.id,
         number: row.number,
         started_at: Timestamp(row.started_at),
         latency_ms: row.latency_ms,

@@ -53,8 +53,8 @@ pub struct Destination {
     pub state_reason: Option<String>,
     /// When the state last changed.
     pub state_changed_at: Timestamp,
-    /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` opens its
-    /// secrets. Deliveries are held. Absent if the destination is usable.
+    /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` decrypts
+    /// its secrets. Deliveries are held. Absent if the destination is usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
@@ -118,7 +118,7 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     let rows = destinations::page(&control.pool, actor.listed(), window.cursor, window.fetch()).await?;
     let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
     let view = |row: DestinationRow| Destination { customer: owners.of(row.id), ..view(control, row) };
-    Ok(window.page(rows, |row| row.id, view))
+    Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
 /// The destination with this id or name, as the API shows it.
@@ -175,7 +175,7 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: Destinati
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
     actor.require(Scope::Write)?;
-    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    let id = find(control, actor, id).await?.id;
     let version = deleted_destinations::delete(&control.pool, actor.customer()?, id).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
@@ -223,16 +223,16 @@ pub(super) async fn id_of(
         return Ok(None);
     }
     let found = find(control, actor, text).await;
-    problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
+    problems.named(field, text, found.map(|row| row.id))
 }
 
 /// Waits until a change is active, and returns the destination as the change left it.
 async fn activated(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
     let Changed { before, row, version } = changed;
     control.active(version).await?;
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let Some(before) = before else {
-        let keys = open_keys(control, &row)?;
+        let keys = open_secrets(control, &row)?;
         let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
         return Ok(Put { value: Destination { signing_secret, ..view(control, row) }, created: true });
     };
@@ -244,7 +244,7 @@ async fn activated(control: &Control, changed: Changed, headers_are_given: bool)
 }
 
 async fn set_state(control: &Control, actor: &Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
-    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    let id = find(control, actor, id).await?.id;
     if let Some(version) = destinations::set_state(&control.pool, actor.customer()?, id, state).await? {
         control.active(version).await?;
         control.engine.rescan(id);
@@ -258,28 +258,24 @@ fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
 
-fn seal_keys(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Result<String, Error> {
+fn seal_secrets(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Result<String, Error> {
     secrets::seal_signing_secrets(&control.config.master_keys, id, keys).map_err(Error::Internal)
 }
 
-fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
-    secrets::open_signing_secrets(
-        &control.config.master_keys,
-        DestinationId::from_uuid(row.id),
-        &row.signing_secrets_sealed,
-    )
-    .map_err(|_| Error::Conflict(Conflict::SecretClosed))
+fn open_secrets(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
+    secrets::open_signing_secrets(&control.config.master_keys, row.id, &row.signing_secrets_sealed)
+        .map_err(|_| Error::Conflict(Conflict::SecretClosed))
 }
 
 /// The signing secrets with a new one in front. If no master key opens the old ones, they no longer sign.
-fn replaced_keys(
+fn with_replaced(
     control: &Control,
     row: &DestinationRow,
     new: SigningSecret,
     overlap_s: u32,
     now_ms: u64,
 ) -> SigningSecrets {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     match secrets::open_signing_secrets(&control.config.master_keys, id, &row.signing_secrets_sealed) {
         Ok(keys) => keys.rotated(new, overlap_s, now_ms),
         Err(_) => SigningSecrets::new(new),
@@ -288,20 +284,20 @@ fn replaced_keys(
 
 fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, String> {
     match &row.headers_sealed {
-        Some(sealed) => secrets::open_headers(&control.config.master_keys, DestinationId::from_uuid(row.id), sealed),
+        Some(sealed) => secrets::open_headers(&control.config.master_keys, row.id, sealed),
         None => Ok(BTreeMap::new()),
     }
 }
 
 /// The names of the static headers; none if no master key opens them.
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let headers = open_headers(control, row).unwrap_or_else(|error| {
         tracing::error!(
             destination = %id,
             error,
-            "the static headers of a destination cannot be opened; append the key with which they were sealed to \
-             TIDEGATE_MASTER_KEY"
+            "the static headers of a destination cannot be decrypted; append the key with which they were encrypted \
+             to TIDEGATE_MASTER_KEY"
         );
         BTreeMap::new()
     });
@@ -309,7 +305,7 @@ fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
 }
 
 fn view(control: &Control, row: DestinationRow) -> Destination {
-    let id = DestinationId::from_uuid(row.id);
+    let id = row.id;
     let header_names = header_names(control, &row);
     Destination {
         id,

@@ -177,11 +177,11 @@ impl Conflict {
             }
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
             Self::ReplayFinished => {
-                "the replay has ended and none of its deliveries is pending, so there is nothing to cancel"
+                "the replay has ended and none of its deliveries is pending or held, so there is nothing to cancel"
             }
             Self::SecretClosed => {
-                "no key in TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key with \
-                 which it was sealed, or rotate the signing secret"
+                "no key in TIDEGATE_MASTER_KEY decrypts the signing secret of this destination; append the key with \
+                 which it was encrypted, or rotate the signing secret"
             }
             Self::SourceLimit => {
                 "the customer already has as many sources as its max_sources allows; delete one, or have the limit raised"
@@ -203,7 +203,8 @@ impl Error {
     pub fn detail(&self) -> String {
         match self {
             Self::Unauthenticated => {
-                "send a token that is not expired and not revoked; a token with the scope admin can create one".to_owned()
+                "send a token that is not expired and not revoked; a token with the scope admin can create one"
+                    .to_owned()
             }
             Self::TooManyWrongTokens(wait) => format!(
                 "too many wrong tokens have come from this address; wait {} s, and then send a token that is not expired \
@@ -223,20 +224,25 @@ impl Error {
                 detail.clone()
             }
             Self::Unavailable(_) => {
-                "retry in a moment; if the request was a change, it may or may not have been saved".to_owned()
+                "the database is unavailable; retry in a moment. If the request was a change, it may or may not have \
+                 been saved"
+                    .to_owned()
             }
             Self::NotActive(_) => {
-                "the change becomes active as soon as the relay can read it from the database; do not repeat the \
-                 request before you have checked"
+                "the change is saved, and becomes active as soon as the relay can read it from the database; do not \
+                 repeat the request, but fetch the object to check it"
                     .to_owned()
             }
             Self::Busy => {
-                "other requests hold too many event bodies in memory; retry in a moment, and read responses without pause"
+                "other requests hold too many event bodies in memory; retry in a moment. A response that its client \
+                 reads slowly holds its bodies longer"
                     .to_owned()
             }
             Self::NotReady(problems) => problems.join("; "),
             Self::Internal(_) => {
-                "retrying may help; the cause is in the relay's log, under the x-request-id of this response".to_owned()
+                "an internal error occurred; the relay's log has the cause under the x-request-id of this response. \
+                 Retrying may help"
+                    .to_owned()
             }
         }
     }

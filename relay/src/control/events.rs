@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use model::unix_time;
-use serde::{Deserialize, Serialize};
-use shared::header::HeaderList;
+use model::event::Verification;
+use serde::Serialize;
 use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::bodies::Body;
 use super::error::Noun;
@@ -57,8 +55,7 @@ pub struct Event {
     /// The size of the body in bytes.
     pub body_size: i32,
     /// The result of verification.
-    #[schema(value_type = Verification)]
-    pub verification: String,
+    pub verification: Verification,
     /// Why verification failed, if the event is or was in quarantine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -101,37 +98,6 @@ pub struct Header {
     pub name: String,
     /// The value.
     pub value: String,
-}
-
-/// The result of verifying an event. `verified`: the signature or credentials are valid. `stale`: the signature is
-/// valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`. `unsigned`: the source
-/// requires no signature. `failed`: verification failed, and the event is in quarantine. `released`: verification
-/// failed, and the event has been released from quarantine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Verification {
-    /// The signature or credentials are valid.
-    Verified,
-    /// The signature is valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`.
-    Stale,
-    /// The source requires no signature.
-    Unsigned,
-    /// Verification failed, and the event is in quarantine: it is not delivered until it is released.
-    Failed,
-    /// Verification failed, and the event has been released.
-    Released,
-}
-
-impl Verification {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Stale => "stale",
-            Self::Unsigned => "unsigned",
-            Self::Failed => "failed",
-            Self::Released => "released",
-        }
-    }
 }
 
 /// Selects events.
@@ -177,14 +143,13 @@ pub async fn list(
         source,
         event_type: filter.event_type,
         provider_event_id: filter.key,
-        verification: filter.verification.map(Verification::as_str),
+        verification: filter.verification,
     };
     let mut search = events::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    let ids: Vec<Uuid> = search.found.iter().map(|row| row.id).collect();
-    let owners = Owners::of_events(control, actor, &ids).await?;
+    let owners = Owners::of_events(control, actor, search.found.iter().map(|row| row.id)).await?;
     let view = |row: SummaryRow| Event { customer: owners.of(row.id), ..summary(row) };
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 /// The body of an event, byte for byte.
@@ -194,9 +159,9 @@ pub async fn list(
 pub async fn body(control: &Control, actor: &Actor, id: &str) -> Result<Content, Error> {
     actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
-    let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
+    let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
-    Ok(Content { id: EventId::from_uuid(row.id), body })
+    Ok(Content { id: row.meta.id, body })
 }
 
 /// The body of the first copy whose body differs from that of the event, byte for byte.
@@ -206,10 +171,10 @@ pub async fn body(control: &Control, actor: &Actor, id: &str) -> Result<Content,
 pub async fn changed_copy_body(control: &Control, actor: &Actor, id: &str) -> Result<Content, Error> {
     actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
-    let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
-    let body = control.bodies.read_changed_copy(&control.pool, row.id, copy.body_size).await?;
+    let copy = events::changed_copy(&control.pool, row.meta.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
+    let body = control.bodies.hold(copy.body_size, events::changed_copy_body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::NotFound(Noun::ChangedCopy))?;
-    Ok(Content { id: EventId::from_uuid(copy.id), body })
+    Ok(Content { id: copy.id, body })
 }
 
 async fn find(control: &Control, actor: &Actor, id: &str) -> Result<EventRow, Error> {
@@ -217,30 +182,15 @@ async fn find(control: &Control, actor: &Actor, id: &str) -> Result<EventRow, Er
     events::find(&control.pool, actor.customer()?, id).await?.ok_or(Error::NotFound(Noun::Event))
 }
 
-fn view<'a>(row: &'a EventRow, headers: &'a HeaderList, body: &'a [u8]) -> EventView<'a> {
-    EventView {
-        id: EventId::from_uuid(row.id),
-        source_id: SourceId::from_uuid(row.source_id),
-        source_name: row.source_name.as_deref().unwrap_or_default(),
-        event_type: row.event_type.as_deref(),
-        provider_event_id: row.provider_event_id.as_deref(),
-        received_at_ms: unix_time::unix_ms(row.received_at),
-        method: &row.method,
-        query: &row.query,
-        headers,
-        body,
-    }
-}
-
-fn headers(row: &EventRow) -> HeaderList {
-    serde_json::from_value(row.headers.clone()).unwrap_or_default()
+fn view<'a>(row: &'a EventRow, body: &'a [u8]) -> EventView<'a> {
+    EventView::of(&row.meta, row.source_name.as_deref().unwrap_or_default(), body)
 }
 
 fn summary(row: SummaryRow) -> Event {
     Event {
-        id: EventId::from_uuid(row.id),
+        id: row.id,
         customer: None,
-        source_id: SourceId::from_uuid(row.source_id),
+        source_id: row.source_id,
         source: row.source_name,
         received_at: Timestamp(row.received_at),
         event_type: row.event_type,
@@ -249,6 +199,6 @@ fn summary(row: SummaryRow) -> Event {
         verification: row.verification,
         failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
         copies: row.copies,
-        same_key_as: row.same_key_as.map(EventId::from_uuid),
+        same_key_as: row.same_key_as,
     }
 }

@@ -44,7 +44,10 @@ impl FieldError {
             // serde's path may already end with the unknown field.
             let field =
                 if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
-            return Self::new(field, format!("is not a known field; the fields are {}", known.replace('`', "")));
+            return Self::new(
+                field,
+                format!("is not a known field; known fields: {}", known.replace("` or `", "`, `").replace('`', "")),
+            );
         }
         if text == "invalid digit found in string" {
             return Self::new(path, "must be a whole number");

@@ -23,7 +23,7 @@ pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
 pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
     check(name, problems);
     if given.is_some_and(|given| given != name) {
-        problems.add("name", "differs from the name in the path; names cannot be changed");
+        problems.add("name", "differs from the name in the path, and names cannot be changed; omit it");
     }
 }
 

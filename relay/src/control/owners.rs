@@ -1,16 +1,17 @@
 //! The names of the customers in the rows of a list. Only a list of all customers shows them.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
+use shared::id::{CustomerId, DeliveryId, EventId, SourceId};
 use store::owned;
-use uuid::Uuid;
 
 use super::{Actor, Control, Error};
 
 /// The name of the customer that owns each row of a list; empty for a list of one customer.
-pub(super) struct Owners(HashMap<Uuid, String>);
+pub(super) struct Owners<T>(HashMap<T, String>);
 
-impl Owners {
+impl<T: Copy + Eq + Hash> Owners<T> {
     /// The owners of rows, from the ids of the rows and of their customers.
     ///
     /// # Errors
@@ -18,50 +19,51 @@ impl Owners {
     pub(super) async fn named(
         control: &Control,
         actor: &Actor,
-        rows: impl IntoIterator<Item = (Uuid, Uuid)>,
+        rows: impl IntoIterator<Item = (T, CustomerId)>,
     ) -> Result<Self, Error> {
         if actor.listed().is_some() {
             return Ok(Self(HashMap::new()));
         }
-        let rows: Vec<(Uuid, Uuid)> = rows.into_iter().collect();
-        let mut customers: Vec<Uuid> = rows.iter().map(|(_, customer)| *customer).collect();
+        let rows: Vec<(T, CustomerId)> = rows.into_iter().collect();
+        let mut customers: Vec<CustomerId> = rows.iter().map(|(_, customer)| *customer).collect();
         customers.sort_unstable();
         customers.dedup();
         let names = store::customers::names(&control.pool, &customers).await?;
-        let owner = |(row, customer): (Uuid, Uuid)| Some((row, names.get(&customer)?.clone()));
+        let owner = |(row, customer): (T, CustomerId)| Some((row, names.get(&customer)?.clone()));
         Ok(Self(rows.into_iter().filter_map(owner).collect()))
     }
 
-    /// The owners of these events.
-    ///
-    /// # Errors
-    /// Returns an error if a query fails.
-    pub(super) async fn of_events(control: &Control, actor: &Actor, ids: &[Uuid]) -> Result<Self, Error> {
-        let owned = if actor.listed().is_none() { owned::events(&control.pool, ids).await? } else { HashMap::new() };
-        Self::named(control, actor, owned).await
-    }
-
-    /// The owners of these deliveries.
-    ///
-    /// # Errors
-    /// Returns an error if a query fails.
-    pub(super) async fn of_deliveries(control: &Control, actor: &Actor, ids: &[Uuid]) -> Result<Self, Error> {
-        let owned =
-            if actor.listed().is_none() { owned::deliveries(&control.pool, ids).await? } else { HashMap::new() };
-        Self::named(control, actor, owned).await
-    }
-
-    /// The owners of these sources.
-    ///
-    /// # Errors
-    /// Returns an error if a query fails.
-    pub(super) async fn of_sources(control: &Control, actor: &Actor, ids: &[Uuid]) -> Result<Self, Error> {
-        let owned = if actor.listed().is_none() { owned::sources(&control.pool, ids).await? } else { HashMap::new() };
-        Self::named(control, actor, owned).await
-    }
-
     /// The name of the customer that owns a row; `None` in a list of one customer.
-    pub(super) fn of(&self, row: Uuid) -> Option<String> {
+    pub(super) fn of(&self, row: T) -> Option<String> {
         self.0.get(&row).cloned()
     }
+}
+
+/// Makes a constructor that reads the owners of rows from their ids.
+macro_rules! owners {
+    ($($id:ty: $name:ident, $read:path;)*) => {$(
+        impl Owners<$id> {
+            /// The owners of the rows with these ids.
+            ///
+            /// # Errors
+            /// Returns an error if a query fails.
+            pub(super) async fn $name(
+                control: &Control,
+                actor: &Actor,
+                ids: impl IntoIterator<Item = $id>,
+            ) -> Result<Self, Error> {
+                if actor.listed().is_some() {
+                    return Ok(Self(HashMap::new()));
+                }
+                let ids: Vec<$id> = ids.into_iter().collect();
+                Self::named(control, actor, $read(&control.pool, &ids).await?).await
+            }
+        }
+    )*};
+}
+
+owners! {
+    EventId: of_events, owned::events;
+    DeliveryId: of_deliveries, owned::deliveries;
+    SourceId: of_sources, owned::sources;
 }

@@ -20,8 +20,8 @@ pub struct Provider {
     /// The provider's documentation of verification; null if there is none.
     #[schema(required = true)]
     pub docs: Option<&'static str>,
-    /// Where the information about this provider comes from: `A` its documentation or SDK, `B` several other
-    /// publications, `C` one other publication.
+    /// Where the information about this provider comes from: `A` its documentation or SDK, `B` several secondary
+    /// sources, such as client libraries and guides, or common knowledge, `C` a single secondary source.
     #[schema(value_type = schema::ProviderConfidence)]
     pub confidence: &'static str,
     /// False if a part of the scheme is undocumented, so that it may differ from what is verified.
@@ -42,7 +42,8 @@ pub struct Provider {
     pub rotation: Option<&'static str>,
     /// The fields of a source's `config` in addition to those of every source.
     pub settings: Vec<ProviderSetting>,
-    /// The parts of a request that an attacker can change without knowing the secret; null if there are none.
+    /// The parts of a request that the signature does not cover, so that someone who has a signed request can change
+    /// them; null if there are none.
     #[schema(required = true)]
     pub unauthenticated: Option<&'static str>,
     /// Where the provider's id of an event is read from. The first entry that is present in the request is used.

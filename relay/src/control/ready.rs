@@ -24,7 +24,7 @@ pub struct Ready {
     /// The version of the relay.
     pub version: &'static str,
     /// The number of destinations that this relay cannot send to, for example because no key in `TIDEGATE_MASTER_KEY`
-    /// opens their secrets. See `unusable` in the list of destinations.
+    /// decrypts their secrets. See `unusable` in the list of destinations.
     pub unusable_destinations: usize,
     /// The number of routes with an expression that this relay cannot evaluate. See `unusable` in the list of routes.
     pub unusable_routes: usize,

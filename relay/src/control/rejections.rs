@@ -1,10 +1,9 @@
-//! Rejections: counts of requests that the edge refused, by source and cause.
+//! Rejections: counts of requests that were not stored as events, by source and cause.
 
 use serde::Serialize;
 use shared::id::{RejectionId, SourceId};
 use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::fields::Problems;
 use super::owners::Owners;
@@ -12,7 +11,7 @@ use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema, sources};
 
-/// Requests to a source that the edge rejected for the same cause.
+/// A count of requests to a source that were not stored as events, for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
     /// The id of the rejection.
@@ -31,7 +30,7 @@ pub struct Rejection {
     pub cause: String,
     /// What is wrong, in words. It is never sent to the provider.
     pub detail: String,
-    /// The number of rejected requests.
+    /// The number of these requests.
     pub count: i64,
     /// When the first of these requests arrived.
     pub first_at: Timestamp,
@@ -39,8 +38,8 @@ pub struct Rejection {
     pub last_at: Timestamp,
     /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,
-    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The address
-    /// itself is not stored.
+    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The
+    /// address itself is not stored.
     pub remote: String,
 }
 
@@ -73,17 +72,16 @@ pub async fn list(
     problems.finish()?;
     let mut search = rejections::Page { customer: actor.listed(), source, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    let ids: Vec<Uuid> = search.found.iter().map(|row| row.source_id).collect();
-    let owners = Owners::of_sources(control, actor, &ids).await?;
+    let owners = Owners::of_sources(control, actor, search.found.iter().map(|row| row.source_id)).await?;
     let view = |row: RejectionRow| Rejection { customer: owners.of(row.source_id), ..view(row) };
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 fn view(row: RejectionRow) -> Rejection {
     Rejection {
-        id: RejectionId::from_uuid(row.id),
+        id: row.id,
         customer: None,
-        source_id: SourceId::from_uuid(row.source_id),
+        source_id: row.source_id,
         source: row.source_name,
         cause: row.cause,
         detail: row.detail,

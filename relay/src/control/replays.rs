@@ -1,12 +1,12 @@
 //! Replays: work in the background that makes deliveries of stored events again.
 
+use model::replay::ReplayState;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_ms};
+use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of, past_retention};
 use super::fields::{Problems, object, optional_object};
@@ -57,7 +57,8 @@ pub struct ReplayFilter {
     pub event_type: Option<String>,
     /// Replays deliveries in this state. If omitted, events are replayed: they are routed again.
     pub state: Option<ReplayedState>,
-    /// Only dead deliveries whose last attempt failed with this error class. Requires `"state": "dead"`.
+    /// Only dead deliveries whose last attempt failed with this error class. Requires `state`: use `dead`, because all
+    /// other deliveries have no error class.
     pub error: Option<String>,
     /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
@@ -116,10 +117,12 @@ pub struct Replay {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub customer: Option<String>,
-    /// `completed`: all deliveries have been created; `pending` of them are not yet succeeded, dead or cancelled.
-    /// `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
+    /// `running`: the replay is creating deliveries. `completed`: all deliveries have been created; the field `pending`
+    /// counts those that have not ended yet. `cancelled`: an operator cancelled the replay, or its destination was
+    /// deleted. `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created
+    /// are kept.
     #[schema(value_type = schema::ReplayState)]
-    pub state: String,
+    pub state: ReplayState,
     /// The filter.
     pub filter: ShownFilter,
     /// The destination that replaces the original destinations; null if the replay uses the original ones.
@@ -228,7 +231,7 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
     let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
-    let made = ReplayId::from_uuid(made.id);
+    let made = made.id;
     Ok(Made::Replay(Box::new(shown(control, find(control, actor, &made.to_string()).await?).await?)))
 }
 
@@ -239,9 +242,8 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
 pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Result<Page<Replay>, Error> {
     actor.require(Scope::Read)?;
     let window = page.window()?;
-    let rows =
-        replays::page(&control.pool, actor.listed().map(CustomerId::uuid), window.cursor, window.fetch()).await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let rows = replays::page(&control.pool, actor.listed(), window.cursor, window.fetch()).await?;
+    let ids: Vec<ReplayId> = rows.iter().map(|row| row.id).collect();
     let held = replays::held(&control.pool, &ids).await?;
     let held = |row: &ReplayRow| held.get(&row.id).copied().unwrap_or_default();
     let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
@@ -249,7 +251,7 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
         let customer = owners.of(row.id);
         Ok(Replay { customer, ..view(held(&row), row, control.config.retention)? })
     };
-    let page = window.page(rows, |row| row.id, view);
+    let page = window.page(rows, |row| row.id.uuid(), view);
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, Error>>()?;
     Ok(Page { data, next_cursor: page.next_cursor, scanned_until: None })
 }
@@ -272,18 +274,18 @@ async fn shown(control: &Control, row: ReplayRow) -> Result<Replay, Error> {
 /// Ends a replay and cancels those of its deliveries that are pending or held. Attempts in flight are not aborted.
 ///
 /// # Errors
-/// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending, or if a query
-/// fails.
+/// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending or held, or if
+/// a query fails.
 pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay, Error> {
     actor.require(Scope::Replay)?;
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;
-    if row.state != "running" && pending <= 0 {
+    if row.state != ReplayState::Running && pending <= 0 {
         return Err(Error::Conflict(Conflict::ReplayFinished));
     }
     // A separate task continues if the caller hangs up. Otherwise a part of a large replay would stay pending.
     let cancelling = tokio::spawn({
-        let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), ReplayId::from_uuid(row.id));
+        let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), row.id);
         async move { replay::cancel(&pool, &engine, id).await }
     });
     cancelling.await.map_err(|error| Error::Internal(error.to_string()))??;
@@ -292,7 +294,7 @@ pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay
 
 async fn find(control: &Control, actor: &Actor, id: &str) -> Result<ReplayRow, Error> {
     let id: ReplayId = id.parse().map_err(|_| Error::NotFound(Noun::Replay))?;
-    replays::find(&control.pool, actor.customer()?.uuid(), id.uuid()).await?.ok_or(Error::NotFound(Noun::Replay))
+    replays::find(&control.pool, actor.customer()?, id).await?.ok_or(Error::NotFound(Noun::Replay))
 }
 
 async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<New, Error> {
@@ -305,7 +307,7 @@ async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<Ne
         None => None,
         Some(text) => problems.named("destination", text, destinations::find(control, actor, text).await)?,
     };
-    let destination = destination.map(|row| DestinationId::from_uuid(row.id));
+    let destination = destination.map(|row| row.id);
     let after_ms = read_ms("filter.after", filter.after.as_deref(), &mut problems);
     let before_ms = read_ms("filter.before", filter.before.as_deref(), &mut problems);
     if after_ms.zip(before_ms).is_some_and(|(after, before)| after >= before) {
@@ -371,7 +373,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
     // So `processed` can exceed the count.
     let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
-        id: ReplayId::from_uuid(row.id),
+        id: row.id,
         customer: None,
         state: row.state,
         filter: ShownFilter {
@@ -385,7 +387,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
             verification: filter.verification,
             verifies_now: filter.verifies_now,
         },
-        destination: row.destination_id.map(DestinationId::from_uuid),
+        destination: row.destination_id,
         rate_limit: rate.map(RateLimit::from),
         matched,
         matched_so_far: matched.unwrap_or(row.matched.max(row.processed)),

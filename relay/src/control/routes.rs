@@ -8,7 +8,6 @@ use shared::id::{DestinationId, RouteId, SourceId};
 use store::Constraint;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{FieldError, Problems};
@@ -96,7 +95,7 @@ impl RoutePatch {
             filter: text(self.filter, &row.filter),
             transform: text(self.transform, &row.transform),
             order_key: text(self.order_key, &row.order_key),
-            poison: self.poison.map_or_else(|| Poison::from_name(&row.poison), Option::unwrap_or_default),
+            poison: self.poison.map_or(row.poison, Option::unwrap_or_default),
             enabled: self.enabled.map_or(row.enabled, |enabled| enabled.unwrap_or(true)),
         }
     }
@@ -198,10 +197,9 @@ pub async fn list(
     problems.finish()?;
     let (cursor, fetch) = (window.cursor, window.fetch());
     let rows = routes::page(&control.pool, actor.listed(), source, destination, cursor, fetch).await?;
-    let sources: Vec<Uuid> = rows.iter().map(|row| row.source_id).collect();
-    let owners = Owners::of_sources(control, actor, &sources).await?;
+    let owners = Owners::of_sources(control, actor, rows.iter().map(|row| row.source_id)).await?;
     let view = |row: RouteRow| Route { customer: owners.of(row.source_id), ..view(control, row) };
-    Ok(window.page(rows, |row| row.id, view))
+    Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
 /// The route with this id.
@@ -222,7 +220,7 @@ pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec
     actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
     let mut problems = Problems::default();
-    let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
+    let (source, destination) = (row.source_id, row.destination_id);
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
         problems.add(
             "source",
@@ -242,7 +240,7 @@ pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer()?, RouteId::from_uuid(row.id), |_| content).await?;
+    let changed = routes::change(&control.pool, actor.customer()?, row.id, |_| content).await?;
     activated(control, changed).await
 }
 
@@ -358,24 +356,24 @@ async fn joined(
         }
     }
     let ids = source.zip(destination);
-    Ok(ids.map(|(source, destination)| (SourceId::from_uuid(source.id), DestinationId::from_uuid(destination.id))))
+    Ok(ids.map(|(source, destination)| (source.id, destination.id)))
 }
 
 fn view(control: &Control, row: RouteRow) -> Route {
     let snapshot = control.configuration.current();
     Route {
-        id: RouteId::from_uuid(row.id),
+        id: row.id,
         customer: None,
-        source_id: SourceId::from_uuid(row.source_id),
+        source_id: row.source_id,
         source: row.source_name,
-        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination_id: row.destination_id,
         destination: row.destination_name,
         filter: row.filter,
         transform: row.transform,
         order_key: row.order_key,
-        poison: Poison::from_name(&row.poison),
+        poison: row.poison,
         enabled: row.enabled,
-        unusable: snapshot.routes.get(&RouteId::from_uuid(row.id)).and_then(|route| route.problem()),
+        unusable: snapshot.routes.get(&row.id).and_then(|route| route.problem()),
         dropped: Vec::new(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),

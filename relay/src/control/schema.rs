@@ -141,7 +141,7 @@ schemas! {
     /// Where the facts about a provider come from.
     ProviderConfidence = choice(
         "Where the information about a provider comes from. `A`: its documentation or SDK. `B`: several \
-         other publications. `C`: one other publication.",
+         secondary sources, such as client libraries and guides, or common knowledge. `C`: a single secondary source.",
         &["A", "B", "C"],
     );
     /// Whether a source of a provider needs a secret.

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::id::{CustomerId, SourceId};
+use shared::id::SourceId;
 use shared::provider;
 use shared::source::Secret;
 use store::Constraint;
@@ -150,7 +150,7 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     let rows = sources::page(&control.pool, actor.listed(), window.cursor, window.fetch()).await?;
     let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
     let view = |row: SourceRow| Source { customer: owners.of(row.id), ..view(control, row) };
-    Ok(window.page(rows, |row| row.id, view))
+    Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
 /// The source with this id or name, as the API shows it.
@@ -167,7 +167,7 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Source, 
 
 async fn quarantine(control: &Control, row: &SourceRow) -> Result<Quarantine, Error> {
     let limits = provider::quarantine_limits(&row.config);
-    let usage = store::quarantine::usage(&control.pool, SourceId::from_uuid(row.id)).await?;
+    let usage = store::quarantine::usage(&control.pool, row.id).await?;
     Ok(Quarantine {
         events_per_hour: limits.events_per_hour,
         bytes_per_hour: limits.bytes_per_hour,
@@ -227,7 +227,7 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Er
 /// writes the source again. Concurrent deletions of the same source share a revision, so that none of them keeps the
 /// others from deleting the row.
 async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version, Error> {
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let (id, customer) = (row.id, row.customer_id);
     let mut least = row.revision.saturating_add(1);
     for _ in 0..DELETION_TRIES {
         let row = sources::raise_to(&control.pool, id, least).await?.ok_or(Error::NotFound(Noun::Source))?;
@@ -281,7 +281,7 @@ pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecr
         active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
         let secrets = before.replaced_by(active);
         let (provider, config) = (row.provider.clone(), row.config.clone());
-        checked(control, SourceId::from_uuid(row.id), &row.name, provider, config, &secrets, Problems::default())
+        checked(control, row.id, &row.name, provider, config, &secrets, Problems::default())
     };
     let (id, name) = name::id_or_name(id);
     let changed = sources::change(&control.pool, actor.customer()?, id, name, plan).await?;
@@ -311,7 +311,7 @@ pub(super) async fn id_of(
         return Ok(None);
     }
     let found = find(control, actor, text).await;
-    problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
+    problems.named(field, text, found.map(|row| row.id))
 }
 
 /// Waits until the change is active on this replica, writes the source to the edge, and returns it as this change left
@@ -324,7 +324,7 @@ async fn activated(control: &Control, changed: Changed) -> Result<Put<Source>, E
     push::push_or_retry(&control.pusher, &row).await;
     active?;
     let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let (id, customer) = (row.id, row.customer_id);
     let row = match sources::find(&control.pool, customer, Some(id), None).await? {
         // The edge may have a later change already, which contains this one.
         Some(now) => {
@@ -338,12 +338,12 @@ async fn activated(control: &Control, changed: Changed) -> Result<Put<Source>, E
 }
 
 fn view(control: &Control, row: SourceRow) -> Source {
-    let id = SourceId::from_uuid(row.id);
+    let id = row.id;
     let secrets = secrets::open_source_secrets(&control.config.master_keys, &row).unwrap_or_else(|error| {
         tracing::error!(
             source = %id,
             error,
-            "the secrets of a source cannot be opened; append the key with which they were sealed to \
+            "the secrets of a source cannot be decrypted; append the key with which they were encrypted to \
              TIDEGATE_MASTER_KEY"
         );
         SourceSecrets::default()

@@ -24,7 +24,7 @@ pub(crate) fn set_by_tidegate() -> impl Iterator<Item = &'static str> {
 
 /// The problem with a name that differs from another one only in case.
 pub(crate) const TWICE: &str =
-    "is set twice with different capitalization; header names are case-insensitive, so remove one";
+    "is set twice with different capitalisation; header names are case-insensitive, so remove one";
 
 /// Returns the headers with their names in lower case. Problems are noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {

@@ -2,7 +2,6 @@
 
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::{DestinationId, SourceId};
 use store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -82,8 +81,8 @@ pub struct EventStats {
     pub stored: i64,
     /// The number of copies, which are counted but not stored again.
     pub copies: i64,
-    /// The number of rejected requests, including requests that failed verification beyond the limits of the
-    /// quarantine.
+    /// The number of requests that were not stored as events, including requests that failed verification beyond the
+    /// limits of the quarantine.
     pub rejected: i64,
 }
 
@@ -128,18 +127,17 @@ pub async fn show(control: &Control, actor: &Actor, filter: &StatsFilter) -> Res
         problems.add("destination", "cannot be combined with source; omit one of them");
     }
     let span = problems.finish_with(span)?;
-    let customer = actor.customer()?.uuid();
+    let customer = actor.customer()?;
     let events = match destination {
         Some(_) => Vec::new(),
         None => {
-            let counts = counters::of_sources(&control.pool, customer, source.map(SourceId::uuid), span).await?;
+            let counts = counters::of_sources(&control.pool, customer, source, span).await?;
             counts.into_iter().map(event_stats).collect()
         }
     };
     let deliveries = match source {
         Some(_) => Vec::new(),
         None => {
-            let destination = destination.map(DestinationId::uuid);
             let counts = counters::of_destinations(&control.pool, customer, destination, span).await?;
             counts.into_iter().map(delivery_stats).collect()
         }
@@ -163,7 +161,7 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
         problems.add(
             "step",
             format!(
-                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer `step` or a later `from`"
+                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer step, or a later from"
             ),
         );
         return None;

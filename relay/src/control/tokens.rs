@@ -101,7 +101,7 @@ pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<T
         name: &new.name,
         hash: &token_form::hash(&text),
         hint: token_form::hint(&text),
-        customer: customer.map(|row| CustomerId::from_uuid(row.id)),
+        customer: customer.map(|row| row.id),
         scopes: &names,
         expires_at,
     };
@@ -118,7 +118,7 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     actor.require(Scope::Admin)?;
     let window = page.window()?;
     let rows = tokens::page(&control.pool, window.cursor, window.fetch()).await?;
-    Ok(window.page(rows, |row| row.id, view))
+    Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
 /// The token with this id.
@@ -172,12 +172,12 @@ async fn find(control: &Control, id: TokenId) -> Result<Token, Error> {
 
 fn view(row: TokenRow) -> Token {
     Token {
-        id: TokenId::from_uuid(row.id),
+        id: row.id,
         name: row.name,
         token: None,
         hint: format!("…{}", row.hint),
         customer: row.customer_name,
-        customer_id: row.customer_id.map(CustomerId::from_uuid),
+        customer_id: row.customer_id,
         scopes: Scopes::of_names(&row.scopes).iter().collect(),
         expires_at: row.expires_at.map(Timestamp),
         revoked_at: row.revoked_at.map(Timestamp),

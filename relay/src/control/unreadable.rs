@@ -24,9 +24,9 @@ pub struct UnreadableMessage {
     pub id: UnreadableMessageId,
     /// The current state.
     pub state: UnreadableState,
-    /// Why the message is unreadable.
+    /// The kind of fault.
     pub reason: Reason,
-    /// Why the message could not be stored.
+    /// The fault, in words.
     pub detail: String,
     /// The id of the queue; empty if the message did not come from a queue.
     pub queue_id: String,
@@ -51,14 +51,14 @@ pub struct UnreadableMessage {
     pub event_id: Option<EventId>,
 }
 
-/// The state of an unreadable message. `waiting`: it is stored and retried. `released`: it has been stored as what it
-/// is.
+/// The state of an unreadable message. `waiting`: the message is kept, and the relay retries it. `released`: the relay
+/// has stored the event, the counts of rejections or the secret that the message contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnreadableState {
-    /// The message is kept and retried.
+    /// The message is kept, and the relay retries it.
     Waiting,
-    /// The message has been stored.
+    /// The relay has stored the content of the message.
     Released,
 }
 
@@ -109,7 +109,7 @@ pub async fn list(
     let range = Range { until: window.cursor.unwrap_or(Range::ALL.until), ..Range::ALL };
     let mut search = unreadable::Page { selection, limit: window.fetch(), found: Vec::new() };
     let ended = window.search(&control.pool, &mut search, range).await?;
-    Ok(window.found(ended, search.found, |row| row.id, view))
+    Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
 }
 
 /// The unreadable message with this id.
@@ -178,9 +178,9 @@ fn parse(actor: &Actor, id: &str) -> Result<UnreadableMessageId, Error> {
 
 fn view(row: SummaryRow) -> UnreadableMessage {
     UnreadableMessage {
-        id: UnreadableMessageId::from_uuid(row.id),
+        id: row.id,
         state: if row.released_at.is_some() { UnreadableState::Released } else { UnreadableState::Waiting },
-        reason: Reason::from_name(&row.reason),
+        reason: row.reason,
         detail: row.detail,
         queue_id: row.queue_id,
         queue_message_id: row.queue_message_id,
@@ -189,6 +189,6 @@ fn view(row: SummaryRow) -> UnreadableMessage {
         tries: row.tries,
         next_try_at: row.next_try_at.filter(|_| row.released_at.is_none()).map(Timestamp),
         released_at: row.released_at.map(Timestamp),
-        event_id: row.event_id.map(EventId::from_uuid),
+        event_id: row.event_id,
     }
 }

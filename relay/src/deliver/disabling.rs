@@ -28,7 +28,7 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
             let stored = operational::destination_disabled(&intake, destination, cause, &reason);
             operational::or_dropped(id, stored).await?;
         }
-        store::destinations::disable(&intake.pool, id.uuid(), &reason).await
+        store::destinations::disable(&intake.pool, id, &reason).await
     };
     if let Some(version) = version_after(id, &reason, disabled).await {
         let _ = intake.configuration.after(version).await;

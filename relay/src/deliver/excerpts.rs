@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use egress::{EXCERPT_WITHIN, Excerpt};
 use engine::outcome::Outcome;
-use shared::id::DeliveryId;
+use shared::id::{AttemptId, DeliveryId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use uuid::Uuid;
 
 use super::answered;
 use super::send::excerpt_text;
@@ -20,8 +19,7 @@ pub(crate) const MOST: usize = 256;
 /// Excerpts that are still arriving, until their attempts are settled.
 pub(super) struct Excerpts {
     places: Arc<Semaphore>,
-    /// By the id of the attempt.
-    waiting: Mutex<HashMap<Uuid, Rest>>,
+    waiting: Mutex<HashMap<AttemptId, Rest>>,
 }
 
 /// An excerpt that is still arriving.
@@ -51,7 +49,7 @@ impl Excerpts {
     }
 
     /// Hands out the excerpt of an attempt, if it did not arrive with the head.
-    pub(super) fn take(&self, attempt: Uuid) -> Option<Rest> {
+    pub(super) fn take(&self, attempt: AttemptId) -> Option<Rest> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt)
     }
 }

@@ -18,7 +18,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// retries until the query succeeds: until then the engine sends nothing to them.
 pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i64)>) {
     for batch in lines.chunks(BATCH) {
-        let ids: Vec<uuid::Uuid> = batch.iter().map(|(destination, _)| destination.uuid()).collect();
+        let ids: Vec<DestinationId> = batch.iter().map(|(destination, _)| *destination).collect();
         let stored = loop {
             match destination_health::load(&pool, &ids).await {
                 Ok(stored) => break stored,
@@ -34,7 +34,7 @@ pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i
         };
         let now_us = engine.clock.now_us();
         let loaded = batch.iter().map(|(destination, epoch)| {
-            let learned = stored.get(&destination.uuid()).map(|row| row.learned(*epoch, now_us));
+            let learned = stored.get(destination).map(|row| row.learned(*epoch, now_us));
             LoadedHealth { destination: *destination, epoch: *epoch, learned }
         });
         engine.tell(Input::HealthLoaded(loaded.collect()));

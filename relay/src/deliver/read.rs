@@ -10,12 +10,10 @@ use engine::item::{Before, Event, Item};
 use engine::{Found, Input};
 use model::lane::Lane;
 use model::unix_time;
-use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use shared::id::{DeliveryId, DestinationId, EventId};
 use store::pending::{self, Busy, Due, DueRow, EventRow};
 use store::{Pool, expedited};
 use tokio::sync::{Mutex, mpsc};
-use uuid::Uuid;
 
 use crate::engine_handle::Handle;
 
@@ -43,8 +41,7 @@ pub(super) struct Read {
 
 impl Read {
     fn busy(&self) -> impl Iterator<Item = Busy> + '_ {
-        let (destination, lane) = (self.destination.uuid(), self.lane.number());
-        self.busy.iter().map(move |key| Busy { destination, lane, key: *key })
+        self.busy.iter().map(|key| Busy { destination: self.destination, lane: self.lane, key: *key })
     }
 }
 
@@ -92,16 +89,16 @@ fn group(first: Read, mut next: impl FnMut() -> Option<Read>) -> Vec<Read> {
 
 /// Reads these lanes and passes the deliveries to the engine.
 async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()> {
-    let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
-    let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
+    let destinations: Vec<_> = reads.iter().map(|read| read.destination).collect();
+    let lanes: Vec<_> = reads.iter().map(|read| read.lane).collect();
     let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
     let begins: Vec<_> = reads.iter().map(|read| unix_time::timestamp(read.begin_us / 1000)).collect();
-    let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
+    let known: Vec<_> = reads.iter().flat_map(|read| &read.known).copied().collect();
     let busy: Vec<Busy> = reads.iter().flat_map(Read::busy).collect();
     let bodies = reads.iter().all(|read| read.bodies);
-    let due = pending::due(pool, &destinations, &lanes, &begins, &limits, &known, &busy, bodies).await?;
+    let due = pending::due(pool, destinations, &lanes, &begins, &limits, known, &busy, bodies).await?;
     let Due { rows, events, left_out, read_at } = due;
-    let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|(id, row)| (id, Arc::new(event(row)))).collect();
+    let events: HashMap<EventId, Arc<Event>> = events.into_iter().map(|(id, row)| (id, Arc::new(event(row)))).collect();
     let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
     for row in rows {
         // If its event is gone, the delivery is settled when its retention ends.
@@ -111,7 +108,7 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()>
     }
     for Read { destination, lane, epoch, limit, .. } in reads {
         let items = found.remove(&(*destination, *lane)).unwrap_or_default();
-        let complete = items.len() < *limit && !left_out.contains(&destination.uuid());
+        let complete = items.len() < *limit && !left_out.contains(destination);
         let found = Found { items, complete, read_us: unix_time::unix_ms(read_at) * 1000 };
         handle.tell(Input::Found { destination: *destination, lane: *lane, epoch: *epoch, found });
     }
@@ -127,36 +124,25 @@ pub(super) async fn expedited(
     destination: DestinationId,
     deliveries: &[DeliveryId],
 ) -> store::Result<Vec<Item>> {
-    let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
-    let (rows, events) = expedited::due(pool, destination.uuid(), &ids).await?;
-    let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|row| (row.id, Arc::new(event(row)))).collect();
+    let (rows, events) = expedited::due(pool, destination, deliveries).await?;
+    let events: HashMap<EventId, Arc<Event>> =
+        events.into_iter().map(|row| (row.meta.id, Arc::new(event(row)))).collect();
     Ok(rows.iter().filter_map(|row| Some(item(row, Arc::clone(events.get(&row.event_id)?)))).collect())
 }
 
 fn event(row: EventRow) -> Event {
-    Event {
-        id: EventId::from_uuid(row.id),
-        source_id: SourceId::from_uuid(row.source_id),
-        event_type: row.event_type,
-        provider_event_id: row.provider_event_id,
-        received_at_ms: unix_time::unix_ms(row.received_at),
-        method: row.method,
-        query: row.query,
-        headers: serde_json::from_value::<HeaderList>(row.headers).unwrap_or_default(),
-        body: row.body,
-        body_bytes: usize::try_from(row.body_size).unwrap_or(0),
-    }
+    Event { meta: row.meta, body: row.body, body_bytes: usize::try_from(row.body_size).unwrap_or(0) }
 }
 
 fn item(row: &DueRow, event: Arc<Event>) -> Item {
     Item {
-        id: DeliveryId::from_uuid(row.id),
-        destination_id: DestinationId::from_uuid(row.destination_id),
+        id: row.id,
+        destination_id: row.destination_id,
         event,
-        route_id: row.route_id.map(RouteId::from_uuid),
+        route_id: row.route_id,
         route_version: row.route_version,
         skips: row.skips,
-        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        replay_id: row.replay_id,
         due_us: unix_time::unix_ms(row.due_at) * 1000,
         attempts: u16::try_from(row.attempts).unwrap_or(0),
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),

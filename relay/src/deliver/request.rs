@@ -101,8 +101,8 @@ pub(super) fn url<'a>(destination: &'a Destination, query: &str) -> Result<Cow<'
 pub(super) fn headers(item: &Item, destination: &Destination, described: &Described, body: &[u8]) -> HeaderMap {
     let event = &item.event;
     // Enough capacity for all of them, including those that the HTTP client adds.
-    let mut headers = HeaderMap::with_capacity(event.headers.iter().len() + destination.headers.len() + 16);
-    for (name, value) in event.headers.iter() {
+    let mut headers = HeaderMap::with_capacity(event.meta.headers.iter().len() + destination.headers.len() + 16);
+    for (name, value) in event.meta.headers.iter() {
         let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
         let outdated = *described != Described::ByProvider && OF_THE_BODY.contains(&name);
         if platform || outdated || OF_THE_CONNECTION.contains(&name) || NOT_PASSED_ON.contains(&name) {
@@ -122,7 +122,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
         headers.insert(name, value.clone());
     }
     let content_type = match described {
-        Described::ByProvider => event.headers.get("content-type").and_then(original),
+        Described::ByProvider => event.meta.headers.get("content-type").and_then(original),
         Described::Anew(content_type) => content_type.clone(),
     };
     if let Some(content_type) = content_type {
@@ -132,7 +132,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
         Some(query) => headers.insert(ORIGINAL_QUERY, query),
         None => headers.remove(ORIGINAL_QUERY),
     };
-    let id = event.id.to_string();
+    let id = event.meta.id.to_string();
     let now_ms = mint::now_ms();
     let timestamp_s = now_ms / 1000;
     let signature = sign(destination.signing_secrets.signing(now_ms), &id, timestamp_s, body);
@@ -142,7 +142,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
         ("webhook-signature", signature),
         ("tidegate-delivery-id", item.id.to_string()),
         ("tidegate-attempt", (u32::from(item.attempts) + 1).to_string()),
-        (ORIGINAL_METHOD, event.method.clone()),
+        (ORIGINAL_METHOD, event.meta.method.clone()),
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
@@ -155,7 +155,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
 /// percent-encoded. Characters that a header cannot contain, or that a receiver would strip as surrounding white space,
 /// are encoded here.
 fn original_query(event: &Event) -> Option<HeaderValue> {
-    let query = &event.query;
+    let query = &event.meta.query;
     let text = if query.bytes().all(|byte| byte.is_ascii_graphic()) {
         Cow::Borrowed(query)
     } else {

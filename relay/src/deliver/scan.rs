@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use engine::Input;
 use engine::retry::database_backoff;
-use model::lane::Lane;
 use model::signal::Signal;
 use model::unix_time;
-use shared::id::DestinationId;
 use store::Pool;
-use store::pending::Scan;
+use store::pending::{NextDueRow, Scan};
 use store::signals::Position;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -82,12 +80,11 @@ pub(super) async fn scan(
         return;
     }
     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= LANES_PER_SCAN);
-    let last = rows.iter().map(|row| (row.destination_id, row.lane)).max();
+    let last = rows.iter().map(|row| (row.destination_id.uuid(), row.lane.number())).max();
     next.after = last.filter(|_| is_full).unwrap_or_default();
     next.not_before = begun + (begun.elapsed() * SCAN_SHARE).min(LONGEST_SCAN_INTERVAL);
     for row in rows {
-        let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
-        let destination = DestinationId::from_uuid(row.destination_id);
+        let NextDueRow { destination_id: destination, lane, due_at: Some(due_at) } = row else { continue };
         let (due_us, now_us) = (unix_time::unix_us(due_at), unix_time::unix_us(now));
         let wait = Duration::from_micros(due_us.saturating_sub(now_us));
         handle.tell(Input::NextDue { destination, lane, due_us, wait });

@@ -11,6 +11,7 @@ use http::StatusCode;
 use http::header::HeaderValue;
 use model::destination::Destination;
 use model::settlement::AttemptRow;
+use shared::id::AttemptId;
 use store::Pool;
 use tracing::Instrument as _;
 
@@ -51,7 +52,7 @@ impl Sender {
             Some(body) => body.clone(),
             // Boxed, because most bodies are in memory, and otherwise the future of every attempt would be as large as
             // this one.
-            None => match Box::pin(store::pending::body(&self.pool, item.event.id.uuid())).await {
+            None => match Box::pin(store::pending::body(&self.pool, item.event.meta.id)).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return Outcome::BodyGone.into(),
                 Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
@@ -98,7 +99,7 @@ impl Sender {
         body: Vec<u8>,
     ) -> Result<(Vec<u8>, Described), Outcome> {
         let Some(transform) = &route.transform else { return Ok((body, Described::ByProvider)) };
-        let source_name = snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str());
+        let source_name = snapshot.source_name(event.meta.source_id);
         self.transformed(transform, source_name, event, &body).await
     }
 
@@ -109,23 +110,12 @@ impl Sender {
         event: &Event,
         body: &[u8],
     ) -> Result<(Vec<u8>, Described), Outcome> {
-        let view = EventView {
-            id: event.id,
-            source_id: event.source_id,
-            source_name,
-            event_type: event.event_type.as_deref(),
-            provider_event_id: event.provider_event_id.as_deref(),
-            received_at_ms: event.received_at_ms,
-            method: &event.method,
-            query: &event.query,
-            headers: &event.headers,
-            body,
-        };
+        let view = EventView::of(&event.meta, source_name, body);
         let transform = match &transform.compiled {
             Ok(transform) => transform.clone(),
             Err(error) => return Err(Outcome::TransformFailed { reason: error.to_string() }),
         };
-        let turn = Turn::within(event.source_id, TRANSFORM_WITHIN);
+        let turn = Turn::within(event.meta.source_id, TRANSFORM_WITHIN);
         match self.evaluator.apply(turn, transform, Arc::new(route::input(&view))).await {
             Ok(made) => Ok((made.body, Described::Anew(HeaderValue::from_str(made.content_type).ok()))),
             Err(error) if error.is_ours() => Err(Outcome::TransformLate { reason: error.to_string() }),
@@ -134,7 +124,7 @@ impl Sender {
     }
 
     async fn send(&self, item: &Item, destination: &Destination, described: Described, body: Vec<u8>) -> Attempted {
-        let url = match request::url(destination, &item.event.query) {
+        let url = match request::url(destination, &item.event.meta.query) {
             Ok(url) => url,
             Err(error) => return Outcome::Unsendable { reason: error.to_string() }.into(),
         };
@@ -144,7 +134,7 @@ impl Sender {
         // Measured to the head: the time that a body takes says nothing about how long the destination needed.
         let latency_ms = i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX);
         let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
-            id: mint::uuid(),
+            id: AttemptId::from_uuid(mint::uuid()),
             started_at,
             latency_ms,
             status: status.and_then(|status| i16::try_from(status.as_u16()).ok()),

@@ -65,7 +65,10 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if error.is_data_error() && batch.len() > 1 => {
                 // A row that the database refuses must not hold up the others.
-                tracing::error!(%error, "the database rejected a batch of attempts; storing them one by one");
+                tracing::error!(
+                    %error,
+                    "the database rejected the outcomes of a batch of attempts; storing them one by one"
+                );
                 let mut settled = Settled::default();
                 for settlement in batch {
                     settled.add(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
@@ -85,7 +88,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 return Box::pin(write(pool, &[held])).await;
             }
             Err(error) => {
-                tracing::warn!(%error, attempts = batch.len(), "could not settle attempts; retrying");
+                tracing::warn!(%error, attempts = batch.len(), "could not store the outcomes of attempts; retrying");
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }

@@ -77,7 +77,7 @@ impl Versions {
     }
 
     async fn read(&self, route: RouteId, version: i32) -> Result<Option<Arc<RouteVersion>>, NotRead> {
-        let Some(row) = route_versions::find(&self.pool, route.uuid(), version).await? else { return Ok(None) };
+        let Some(row) = route_versions::find(&self.pool, route, version).await? else { return Ok(None) };
         let VersionRow { transform, source_name } = row;
         let transform = match transform {
             None => None,

@@ -75,7 +75,7 @@ pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
 
 pub(super) fn clock(ours: SystemTime, theirs: SystemTime) -> Check {
     let difference = ours.duration_since(theirs).unwrap_or_else(|error| error.duration());
-    let text = format!("{} ms from the database's clock", difference.as_millis());
+    let text = format!("the relay's clock differs from the database's by {} ms", difference.as_millis());
     if difference > CLOCK_DIFFERENCE {
         Check::Fail(format!("{text}; synchronise both machines with NTP"))
     } else {
@@ -113,12 +113,12 @@ pub(super) struct Sealed {
 pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
     if sources.closed + destinations.closed == 0 {
         let all = sources.all + destinations.all;
-        return Check::Ok(format!("TIDEGATE_MASTER_KEY opens the secrets of all {all} sources and destinations"));
+        return Check::Ok(format!("TIDEGATE_MASTER_KEY decrypts the secrets of all {all} sources and destinations"));
     }
     let of = |what: &str, sealed: Sealed| format!("{} of {} {what}", sealed.closed, sealed.all);
     Check::Fail(format!(
-        "no key in TIDEGATE_MASTER_KEY opens the secrets of {} and {}; append the key with which they were sealed, \
-         separated by a comma",
+        "no key in TIDEGATE_MASTER_KEY decrypts the secrets of {} and {}; append the key with which they were \
+         encrypted, separated by a comma",
         of("sources", sources),
         of("destinations", destinations)
     ))

@@ -14,13 +14,13 @@ use crate::config::SETTINGS;
 
 const INTRODUCTION: &str = "# Limits
 
-This page lists the limits on memory, size, number and time, with their settings and their purpose. It is generated from the
-constants of the code (`UPDATE_DOCS=1 cargo test --package relay --lib documents`).
+This page lists the limits on memory, size, number and time, with their settings and their purpose. It is generated from
+the constants of the code (`UPDATE_DOCS=1 cargo test --package relay --lib documents`).
 
 A setting in capitals is an environment variable of the relay; its range is in the
-[README](../README.md#settings-of-the-relay). Other settings are fields of the API and are given with their range. A dash means
-that the limit is fixed. The last column names the constant, or the file that enforces the setting. MB and GB are decimal,
-KiB and MiB are binary.
+[README](../README.md#settings-of-the-relay). Other settings are fields of the API and are given with their range. A
+dash means that the limit is fixed. The last column names the constant, or the file that enforces the setting; it is
+empty if the value is not a public constant. MB and GB are decimal, KiB and MiB are binary.
 ";
 
 /// One row of the page.

@@ -71,7 +71,7 @@ impl fmt::Display for Difference {
         match self {
             Self::Missing => f.write_str("the edge does not have this source"),
             Self::Damaged => {
-                f.write_str("the edge cannot open its copy of this source, for example because SEAL_KEY was changed")
+                f.write_str("the edge cannot decrypt its copy of this source, for example because SEAL_KEY was changed")
             }
             Self::Deleted { revision } => write!(f, "the edge has deleted this source at revision {revision}"),
             Self::Revision { revision } => {
@@ -196,7 +196,7 @@ async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
                     source = %id,
                     name = row.name,
                     difference = text,
-                    "a source is written to the edge again"
+                    "the content of a source at the edge cannot be compared; writing it again"
                 );
             } else {
                 tracing::warn!(
@@ -249,7 +249,6 @@ fn query_failed(error: store::Error) -> String {
 mod tests {
     use super::*;
     use time::OffsetDateTime;
-    use uuid::Uuid;
 
     #[tokio::test]
     async fn a_round_goes_on_after_a_panic_and_ends_if_the_edge_is_unreachable() {
@@ -270,8 +269,8 @@ mod tests {
 
     fn row(revision: i64, digest: Option<&str>) -> SourceRow {
         SourceRow {
-            id: Uuid::nil(),
-            customer_id: Uuid::nil(),
+            id: SourceId::mint(1, [1; 10]),
+            customer_id: store::DEFAULT_CUSTOMER,
             name: "shop".to_owned(),
             provider: "github".to_owned(),
             config: serde_json::json!({}),
@@ -339,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_deleted_source_that_the_edge_holds_again_is_deleted_above_it() {
-        let row = DeletedRow { id: Uuid::nil(), name: "shop".to_owned(), revision: 3 };
+        let row = DeletedRow { id: SourceId::mint(1, [1; 10]), name: "shop".to_owned(), revision: 3 };
         assert_eq!(of_deleted(&row, &Held::Nothing), DeletedAction::Keep);
         assert_eq!(of_deleted(&row, &Held::Deleted { revision: 3 }), DeletedAction::Keep);
         let of = |held| of_deleted(&row, &held);

@@ -1,6 +1,5 @@
 //! The name under which the edge finds a source. It is the last part of a URL of the source, and unique at the edge.
 
-use shared::id::CustomerId;
 use store::sources::SourceRow;
 use store::{DEFAULT_CUSTOMER, Pool, customers};
 
@@ -10,10 +9,10 @@ use store::{DEFAULT_CUSTOMER, Pool, customers};
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn of(pool: &Pool, row: &SourceRow) -> store::Result<String> {
-    if row.customer_id == DEFAULT_CUSTOMER.uuid() {
+    if row.customer_id == DEFAULT_CUSTOMER {
         return Ok(row.name.clone());
     }
-    let customer = customers::find(pool, Some(CustomerId::from_uuid(row.customer_id)), None).await?;
+    let customer = customers::find(pool, Some(row.customer_id), None).await?;
     Ok(customer.map_or_else(|| row.name.clone(), |customer| format!("{}/{}", customer.name, row.name)))
 }
 

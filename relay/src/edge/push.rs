@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::{CustomerId, SourceId};
+use shared::id::SourceId;
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
 use store::Pool;
@@ -50,7 +50,7 @@ impl Pusher {
 /// # Errors
 /// Returns why the edge does not have the source yet, as a text.
 pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
-    let id = SourceId::from_uuid(row.id);
+    let id = row.id;
     let outcome = in_time(id, put_in_turn(pusher, row)).await;
     if let Err(problem) = &outcome {
         sources::edge_failed(&pusher.pool, id, row.revision, problem).await.map_err(query_failed)?;
@@ -73,7 +73,7 @@ async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>
 /// Like [`push`]. If it fails, the failure is logged and [`crate::sync`] tries again.
 pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
     if let Err(error) = push(pusher, row).await {
-        let source = SourceId::from_uuid(row.id);
+        let source = row.id;
         tracing::warn!(%source, name = row.name, error, "could not write a source to the edge; retrying");
         pusher.pending.notify_one();
     }
@@ -82,7 +82,7 @@ pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
 /// Concurrent changes of a source wait for each other here, and the first to run puts the newest revision for all of
 /// them.
 async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let (id, customer) = (row.id, row.customer_id);
     let _turn = pusher.edge.turn(id).await;
     match sources::find(&pusher.pool, customer, Some(id), None).await.map_err(query_failed)? {
         Some(newest) if newest.edge_revision < row.revision => put(pusher, newest).await,
@@ -92,7 +92,7 @@ async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
 }
 
 async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
-    let id = SourceId::from_uuid(row.id);
+    let id = row.id;
     let name = name::of(&pusher.pool, &row).await.map_err(query_failed)?;
     let mut held = 0;
     for _ in 0..TRIES {
@@ -138,7 +138,7 @@ fn query_failed(error: store::Error) -> String {
 /// # Errors
 /// Returns why there is none, as a text.
 pub fn config(pusher: &Pusher, row: &SourceRow, name: &str) -> Result<SourceConfig, String> {
-    let id = SourceId::from_uuid(row.id);
+    let id = row.id;
     let provider = provider::find(&row.provider).ok_or_else(|| {
         format!(
             "this relay does not know the provider {}; upgrade it, or change the provider of the source",

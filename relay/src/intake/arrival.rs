@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::item::{Before, Event, Item};
+use model::event::EventMeta;
 use model::unix_time;
 use model::unreadable::Reason;
 use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use shared::id::{DeliveryId, DestinationId, EventId, RejectionId, uuid_v7_ms};
 use store::admit::{Batch, NewRejection};
 use store::new_event::{NewDelivery, NewEvent};
 use store::pending::SMALL_BODY_BYTES;
@@ -74,20 +75,20 @@ pub struct Prepared {
     pub batch: Batch,
     /// The arrivals that cannot be stored as events: their index, and why.
     pub unreadable: Vec<(usize, Reason, String)>,
-    items: HashMap<Uuid, Vec<Item>>,
+    items: HashMap<EventId, Vec<Item>>,
     /// The deliveries that wait for their first attempt, by event.
-    later: HashMap<Uuid, Vec<(DestinationId, Duration)>>,
+    later: HashMap<EventId, Vec<(DestinationId, Duration)>>,
 }
 
 impl Prepared {
     /// The deliveries of the new events that are due now.
     #[must_use]
-    pub fn fresh(&mut self, stored: &HashSet<Uuid>) -> Vec<Item> {
+    pub fn fresh(&mut self, stored: &HashSet<EventId>) -> Vec<Item> {
         stored.iter().filter_map(|event| self.items.remove(event)).flatten().collect()
     }
 
     /// The destinations of the deliveries that wait for their first attempt, and how long each waits.
-    pub fn later<'a>(&'a self, stored: &'a HashSet<Uuid>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
+    pub fn later<'a>(&'a self, stored: &'a HashSet<EventId>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
         let of_stored = self.later.iter().filter(|(event, _)| stored.contains(event));
         of_stored.flat_map(|(_, deliveries)| deliveries.iter().copied())
     }
@@ -101,7 +102,8 @@ pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, pla
     for (at, arrival) in arrivals.iter().enumerate() {
         match &arrival.content {
             Content::Rejection(sample) => {
-                prepared.batch.rejections.push(rejection(arrival.raw.id(plausible.now_ms), sample));
+                let id = RejectionId::from_uuid(arrival.raw.id(plausible.now_ms));
+                prepared.batch.rejections.push(rejection(id, sample));
             }
             Content::Event { header, body, .. } => {
                 let source = snapshot.sources.get(&header.source).zip(routing.get(at));
@@ -135,35 +137,27 @@ fn event(
     let deliveries = deliveries(snapshot, &routed.answers);
     let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
     if !items.is_empty() {
-        prepared.items.insert(header.id.uuid(), items);
+        prepared.items.insert(header.id, items);
     }
     let waits = |delivery: &&NewDelivery| delivery.undecided.is_none() && !delivery.first_wait.is_zero();
-    let later: Vec<_> = deliveries
-        .iter()
-        .filter(waits)
-        .map(|delivery| (DestinationId::from_uuid(delivery.destination_id), delivery.first_wait))
-        .collect();
+    let later: Vec<_> =
+        deliveries.iter().filter(waits).map(|delivery| (delivery.destination_id, delivery.first_wait)).collect();
     if !later.is_empty() {
-        prepared.later.insert(header.id.uuid(), later);
+        prepared.later.insert(header.id, later);
     }
     prepared.batch.events.push(NewEvent {
-        id: header.id.uuid(),
-        customer_id: source.customer_id.uuid(),
-        source_id: header.source.uuid(),
+        id: header.id,
+        customer_id: source.customer_id,
+        source_id: header.source,
         received_at: unix_time::timestamp(header.received_at_ms),
         event_type,
         provider_event_id,
         dedupe_key,
         method: without_nul(header.method.clone()),
         query: without_nul(header.query.clone()),
-        headers: serde_json::to_value(storable(&header.headers)).unwrap_or_default(),
+        headers: storable(&header.headers),
         body: body.to_vec(),
-        verification: match header.verification {
-            Verification::Verified => "verified",
-            Verification::Stale => "stale",
-            Verification::Unsigned => "unsigned",
-            Verification::Failed(_) => "failed",
-        },
+        verification: (&header.verification).into(),
         quarantine: match header.verification {
             Verification::Failed(_) => Some(source.quarantine),
             Verification::Verified | Verification::Stale | Verification::Unsigned => None,
@@ -188,9 +182,9 @@ pub(crate) fn deliveries(snapshot: &Snapshot, answers: &[Answer]) -> Vec<NewDeli
             Becomes::Nothing(_) => continue,
         };
         deliveries.push(NewDelivery {
-            id: mint::uuid(),
-            destination_id: answer.route.destination_id.uuid(),
-            route_id: answer.route.id.uuid(),
+            id: DeliveryId::from_uuid(mint::uuid()),
+            destination_id: answer.route.destination_id,
+            route_id: answer.route.id,
             route_version: answer.route.version,
             order_key,
             first_wait: snapshot.first_wait(answer.route.destination_id),
@@ -210,22 +204,24 @@ fn items(
     let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none() && delivery.first_wait.is_zero());
     let small = i32::try_from(body.len()).is_ok_and(|size| size <= SMALL_BODY_BYTES);
     let event = Arc::new(Event {
-        id: header.id,
-        source_id: header.source,
-        event_type: event_type.map(str::to_owned),
-        provider_event_id: provider_event_id.map(str::to_owned),
-        received_at_ms: header.received_at_ms,
-        method: header.method.clone(),
-        query: header.query.clone(),
-        headers: header.headers.clone(),
+        meta: EventMeta {
+            id: header.id,
+            source_id: header.source,
+            received_at: unix_time::timestamp(header.received_at_ms),
+            event_type: event_type.map(str::to_owned),
+            provider_event_id: provider_event_id.map(str::to_owned),
+            method: header.method.clone(),
+            query: header.query.clone(),
+            headers: header.headers.clone(),
+        },
         body: small.then(|| body.to_vec()),
         body_bytes: body.len(),
     });
     due.map(|delivery| Item {
-        id: DeliveryId::from_uuid(delivery.id),
-        destination_id: DestinationId::from_uuid(delivery.destination_id),
+        id: delivery.id,
+        destination_id: delivery.destination_id,
         event: Arc::clone(&event),
-        route_id: Some(RouteId::from_uuid(delivery.route_id)),
+        route_id: Some(delivery.route_id),
         route_version: delivery.route_version,
         // Deliveries with an order are read from the table before they are sent.
         skips: false,
@@ -243,10 +239,10 @@ fn items(
     .collect()
 }
 
-fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
+fn rejection(id: RejectionId, sample: &RejectionSample) -> NewRejection {
     NewRejection {
         id,
-        source_id: sample.source.uuid(),
+        source_id: sample.source,
         cause: without_nul(sample.cause.clone()),
         detail: without_nul(sample.detail.clone()),
         count: i64::try_from(sample.count).unwrap_or(i64::MAX).max(1),

@@ -3,7 +3,7 @@
 use model::unreadable::Reason;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::{EventHeader, RejectionSample};
-use shared::id::{SourceId, uuid_v7};
+use shared::id::{SourceId, UnreadableMessageId, uuid_v7};
 use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ impl RawMessage {
     #[must_use]
     pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
         NewUnreadable {
-            id: self.id(now_ms),
+            id: UnreadableMessageId::from_uuid(self.id(now_ms)),
             queue_id: self.queue_id.replace('\0', ""),
             queue_message_id: self.message_id.replace('\0', ""),
             content_type: self.content_type.map(|content_type| content_type.replace('\0', "")),
@@ -110,4 +110,15 @@ impl Arrival {
 
 pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// Reports a message that is about to be stored as an unreadable message.
+pub(crate) fn log_kept(kept: &NewUnreadable) {
+    tracing::error!(
+        unreadable_message = %kept.id,
+        message_id = kept.queue_message_id,
+        kind = kept.reason.name(),
+        error = kept.detail,
+        "a message could not be stored as an event and was kept as an unreadable message; see GET /v1/unreadable-messages"
+    );
 }

@@ -51,7 +51,7 @@ impl Handover {
         };
         self.configuration.after(changed.version).await.map_err(later)?;
         self.edge_pending.notify_one();
-        let source = SourceId::from_uuid(changed.row.id);
+        let source = changed.row.id;
         tracing::info!(%source, name = changed.row.name, "the provider has handed over the secret of a source");
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Handover {
     fn content(&self, row: &SourceRow, secret: Secret) -> Result<Content, NotTaken> {
         let (provider, before) = self.awaiting(row)?;
         let after = before.replaced_by(vec![secret]);
-        let id = SourceId::from_uuid(row.id);
+        let id = row.id;
         let source = NewSource {
             id,
             name: &row.name,
@@ -89,9 +89,7 @@ impl Handover {
         let provider = provider::find(&row.provider)
             .ok_or_else(|| gone(format!("this relay does not know the provider {}", row.provider)))?;
         match not_awaited(&before, provider) {
-            Some(error) => {
-                Err(NotTaken::NotAwaited { source: SourceId::from_uuid(row.id), name: row.name.clone(), error })
-            }
+            Some(error) => Err(NotTaken::NotAwaited { source: row.id, name: row.name.clone(), error }),
             None => Ok((provider, before)),
         }
     }

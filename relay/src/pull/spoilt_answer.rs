@@ -33,7 +33,13 @@ impl Puller {
             Err(None) => return Pulled::Failed { asked: 1, error: Error::Unread(unread) },
             Err(Some(error)) => {
                 let start = String::from_utf8_lossy(&unread.received[..unread.received.len().min(200)]).into_owned();
-                tracing::error!(queue = self.queue.id(), start, error, "the response to a pull could not be parsed");
+                tracing::error!(
+                    queue = self.queue.id(),
+                    start,
+                    error,
+                    "the response to a pull could not be parsed; its messages return to the queue when their leases \
+                     expire"
+                );
                 return Pulled::Failed { asked: 1, error: Error::Unread(unread) };
             }
         };

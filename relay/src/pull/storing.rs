@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::Puller;
 use crate::intake::NotStored;
-use crate::intake::message::Arrival;
+use crate::intake::message::{Arrival, log_kept};
 use crate::mint;
 use crate::supervise::{self, RowPanic};
 
@@ -58,16 +58,10 @@ impl Puller {
                     }
                     AfterFailure::SetAside => {
                         let detail = error.detail();
-                        tracing::error!(
-                            error = detail,
-                            "a message could not be stored as an event and was kept as an unreadable message; see \
-                             GET /v1/unreadable-messages"
-                        );
-                        unreadable.extend(
-                            group
-                                .drain(..)
-                                .map(|arrival| arrival.unreadable(Reason::RefusedByDatabase, &detail, mint::now_ms())),
-                        );
+                        let kept = group
+                            .drain(..)
+                            .map(|arrival| arrival.unreadable(Reason::RefusedByDatabase, &detail, mint::now_ms()));
+                        unreadable.extend(kept.inspect(log_kept));
                     }
                     AfterFailure::TryAgain => {
                         tracing::warn!(%error, messages = group.len(), "messages could not be stored; retrying");

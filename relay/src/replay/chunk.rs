@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
-use model::unix_time;
 use shared::header::HeaderList;
-use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
 use store::new_event::{Claim, Undecided};
 use store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
@@ -61,12 +60,12 @@ enum Reads {
 impl Plan {
     /// The first and the last event of the chunk, by id; `None` if it is empty.
     pub(super) fn ends(&self) -> Option<(EventId, EventId)> {
-        let ids: Vec<Uuid> = match &self.rows {
+        let ids: Vec<EventId> = match &self.rows {
             Rows::Events(events) => events.iter().map(|event| event.row.id).collect(),
             Rows::Deliveries(deliveries) => deliveries.iter().map(|delivery| delivery.event_id).collect(),
         };
         let (first, last) = (ids.iter().min()?, ids.iter().max()?);
-        Some((EventId::from_uuid(*first), EventId::from_uuid(*last)))
+        Some((*first, *last))
     }
 
     fn len(&self) -> usize {
@@ -126,8 +125,8 @@ fn reads_any(replay: &ReplayRow, filter: &Filter, snapshot: &Snapshot) -> bool {
 }
 
 /// The routes of a source, or only those to one destination.
-fn routes_of(snapshot: &Snapshot, source: Uuid, only: Option<DestinationId>) -> Vec<Arc<Route>> {
-    let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source)).into_iter().flatten();
+fn routes_of(snapshot: &Snapshot, source: SourceId, only: Option<DestinationId>) -> Vec<Arc<Route>> {
+    let routes = snapshot.routes_of_source.get(&source).into_iter().flatten();
     routes.filter(|route| only.is_none_or(|only| route.destination_id == only)).cloned().collect()
 }
 
@@ -158,7 +157,7 @@ pub(super) async fn plan(
         .found
         .into_iter()
         .map(|row| {
-            let is_kept = row.has_body && row.id >= first_with_body;
+            let is_kept = row.has_body && row.id.uuid() >= first_with_body;
             let row = PlannedRow { has_body: is_kept, ..row };
             Planned::new(row, replay, filter, snapshot, is_kept)
         })
@@ -226,13 +225,13 @@ async fn of_events(
 
 fn of_deliveries(
     deliveries: &[DeliveryRow],
-    destination: Option<Uuid>,
+    destination: Option<DestinationId>,
     first_with_body: Uuid,
     snapshot: &Snapshot,
 ) -> Chunk {
-    let whole = deliveries.iter().filter(|delivery| delivery.body && delivery.event_id >= first_with_body);
+    let whole = deliveries.iter().filter(|delivery| delivery.body && delivery.event_id.uuid() >= first_with_body);
     Chunk {
-        cursor: deliveries.last().map(|delivery| delivery.id),
+        cursor: deliveries.last().map(|delivery| delivery.id.uuid()),
         processed: deliveries.len(),
         skipped: deliveries.len() - whole.clone().count(),
         made: whole.filter_map(|delivery| again(delivery, destination, snapshot)).collect(),
@@ -260,7 +259,7 @@ async fn add_group(
             return Ok(false);
         }
         chunk.processed += 1;
-        chunk.cursor = Some(event.row.id);
+        chunk.cursor = Some(event.row.id.uuid());
         // Each content is dropped at the end of its iteration.
         let content = contents.remove(&event.row.id);
         let is_gone = match (event.reads, &content) {
@@ -288,13 +287,13 @@ async fn add_group(
             None => routed(app, snapshot, event, content).await,
         };
         chunk.made.extend(targets.into_iter().map(|target| Made {
-            id: mint::uuid(),
+            id: DeliveryId::from_uuid(mint::uuid()),
             destination_id: target.destination_id,
             event_id: event.row.id,
             source_id: event.row.source_id,
-            route_id: target.route.as_ref().map(|route| route.id.uuid()),
+            route_id: target.route.as_ref().map(|route| route.id),
             route_version: target.route.as_ref().map(|route| route.version),
-            first_wait: first_wait(snapshot, target.destination_id),
+            first_wait: snapshot.first_wait(target.destination_id),
             undecided: target.undecided,
         }));
     }
@@ -302,15 +301,16 @@ async fn add_group(
 }
 
 /// Reads the contents that a group needs, by the id of the event.
-async fn read(app: &App, group: &[Planned]) -> store::Result<HashMap<Uuid, EventRow>> {
-    let ids: Vec<Uuid> = group.iter().filter(|event| event.reads != Reads::Nothing).map(|event| event.row.id).collect();
+async fn read(app: &App, group: &[Planned]) -> store::Result<HashMap<EventId, EventRow>> {
+    let ids: Vec<EventId> =
+        group.iter().filter(|event| event.reads != Reads::Nothing).map(|event| event.row.id).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let with_body: Vec<Uuid> =
+    let with_body: Vec<EventId> =
         group.iter().filter(|event| event.reads == Reads::HeadAndBody).map(|event| event.row.id).collect();
-    let rows = events::read(&app.pool, &ids, &with_body).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    let rows = events::read(&app.pool, ids, with_body).await?;
+    Ok(rows.into_iter().map(|row| (row.meta.id, row)).collect())
 }
 
 /// Whether a quarantined event verifies with the present secrets of its source.
@@ -324,35 +324,21 @@ async fn verifies(
     let Some((content, body)) = content.and_then(|content| Some((content, content.body.as_deref()?))) else {
         return Ok(false);
     };
-    let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
-    let source_id = SourceId::from_uuid(event.row.source_id);
-    let view = EventView {
-        id: EventId::from_uuid(event.row.id),
-        source_id,
-        source_name: source_name(snapshot, source_id),
-        event_type: content.event_type.as_deref(),
-        provider_event_id: content.provider_event_id.as_deref(),
-        received_at_ms: unix_time::unix_ms(content.received_at),
-        method: &content.method,
-        query: &content.query,
-        headers: &headers,
-        body,
-    };
-    rechecks.verifies(CustomerId::from_uuid(replay.customer_id), &view).await
+    let view = EventView::of(&content.meta, snapshot.source_name(event.row.source_id), body);
+    rechecks.verifies(replay.customer_id, &view).await
 }
 
 /// The claim of a released event to the key that its copies share.
 fn claim(snapshot: &Snapshot, event: &Planned, content: &EventRow) -> Option<Claim> {
-    let source = snapshot.sources.get(&SourceId::from_uuid(event.row.source_id))?;
-    let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
-    let key = source.key(&content.query, &headers, content.body.as_deref()?)?;
+    let source = snapshot.sources.get(&event.row.source_id)?;
+    let key = source.key(&content.meta.query, &content.meta.headers, content.body.as_deref()?)?;
     Some(Claim { source_id: event.row.source_id, event_id: event.row.id, key })
 }
 
 /// A destination of an event, and the route between the source and that destination, whose transform applies. There is
 /// no route only if the replay has a destination of its own. Then the event is sent as the provider sent it.
 struct Target {
-    destination_id: Uuid,
+    destination_id: DestinationId,
     route: Option<Arc<Route>>,
     undecided: Option<Undecided>,
 }
@@ -360,7 +346,7 @@ struct Target {
 /// Returns the destinations to which the routes of an event send it. A replay has no order, so order keys are not
 /// evaluated.
 async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
-    let turn = Turn::within(SourceId::from_uuid(event.row.source_id), EVALUATE_WITHIN);
+    let turn = Turn::within(event.row.source_id, EVALUATE_WITHIN);
     let answers =
         route::evaluate_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot)))
             .await;
@@ -372,7 +358,7 @@ async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option
                 Becomes::Held(undecided) => Some(undecided),
                 Becomes::Nothing(_) => return None,
             };
-            Some(Target { destination_id: answer.route.destination_id.uuid(), route: Some(answer.route), undecided })
+            Some(Target { destination_id: answer.route.destination_id, route: Some(answer.route), undecided })
         })
         .collect()
 }
@@ -383,42 +369,26 @@ fn input(event: &Planned, content: Option<EventRow>, snapshot: &Snapshot) -> Inp
         // This happens only if no filter is evaluated, see `reads`.
         return Input::without_body(EventFields::default(), HeaderList::default(), body_bytes(&event.row));
     };
-    let fields = EventFields {
-        id: EventId::from_uuid(event.row.id).to_string(),
-        event_type: content.event_type,
-        source: source_name(snapshot, SourceId::from_uuid(event.row.source_id)).to_owned(),
-        provider_event_id: content.provider_event_id,
-        received_at_ms: unix_time::unix_ms(content.received_at),
-        method: content.method,
-        query: content.query,
-    };
-    let headers = serde_json::from_value(content.headers).unwrap_or_default();
-    match content.body {
-        Some(body) => Input::new(fields, headers, body),
-        None => Input::without_body(fields, headers, body_bytes(&event.row)),
-    }
-}
-
-fn source_name(snapshot: &Snapshot, source: SourceId) -> &str {
-    snapshot.sources.get(&source).map_or("", |source| source.name.as_str())
+    let source_name = snapshot.source_name(event.row.source_id);
+    route::input_of(content.meta, source_name, content.body, body_bytes(&event.row))
 }
 
 /// The delivery that is made for an ended one; none if its destination is gone. It uses the present route between its
 /// source and its destination, or else the last version of the route that made the ended delivery. If no filter has
 /// approved it, its filter is evaluated before it is sent.
-fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Option<Made> {
+fn again(delivery: &DeliveryRow, other: Option<DestinationId>, snapshot: &Snapshot) -> Option<Made> {
     let destination_id = other.unwrap_or(delivery.destination_id);
-    snapshot.destinations.get(&DestinationId::from_uuid(destination_id))?;
-    let own = delivery.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id)));
+    snapshot.destinations.get(&destination_id)?;
+    let own = delivery.route_id.and_then(|id| snapshot.routes.get(&id));
     let route = route_between(snapshot, delivery.source_id, destination_id).or_else(|| own.cloned());
     Some(Made {
-        id: mint::uuid(),
+        id: DeliveryId::from_uuid(mint::uuid()),
         destination_id,
         event_id: delivery.event_id,
         source_id: delivery.source_id,
-        route_id: route.as_ref().map(|route| route.id.uuid()).or(delivery.route_id),
+        route_id: route.as_ref().map(|route| route.id).or(delivery.route_id),
         route_version: route.as_ref().map(|route| route.version),
-        first_wait: first_wait(snapshot, destination_id),
+        first_wait: snapshot.first_wait(destination_id),
         undecided: delivery.undecided.then(|| Undecided {
             by: HeldBy::Filter,
             reason: NOT_APPROVED.to_owned(),
@@ -427,14 +397,9 @@ fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Op
     })
 }
 
-/// How long a new delivery to a destination waits for its first attempt.
-fn first_wait(snapshot: &Snapshot, destination: Uuid) -> Duration {
-    snapshot.first_wait(DestinationId::from_uuid(destination))
-}
-
-fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Arc<Route>> {
-    let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source))?;
-    routes.iter().find(|route| route.destination_id.uuid() == destination).cloned()
+fn route_between(snapshot: &Snapshot, source: SourceId, destination: DestinationId) -> Option<Arc<Route>> {
+    let routes = snapshot.routes_of_source.get(&source)?;
+    routes.iter().find(|route| route.destination_id == destination).cloned()
 }
 
 #[cfg(test)]
@@ -443,6 +408,7 @@ mod tests {
     use crate::configuration::Expression;
     use expression::Filter as RouteFilter;
     use model::poison::Poison;
+    use shared::id::RouteId;
 
     fn route(filter: Option<&str>, enabled: bool) -> Arc<Route> {
         Arc::new(Route {

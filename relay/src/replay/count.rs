@@ -67,7 +67,7 @@ async fn round(app: &App) -> Duration {
     };
     let mut pause = UNWOKEN_INTERVAL;
     for row in rows {
-        pause = pause.min(pause_after(ReplayId::from_uuid(row.id), count(app, &row)).await);
+        pause = pause.min(pause_after(row.id, count(app, &row)).await);
     }
     pause
 }

@@ -64,7 +64,7 @@ struct Worker {
     app: App,
     stop: CancellationToken,
     /// Starts that could not be taken back because the database was unreachable: the cursor, by replay.
-    owed: HashMap<Uuid, Option<Uuid>>,
+    owed: HashMap<ReplayId, Option<Uuid>>,
 }
 
 /// The result of a turn.
@@ -94,7 +94,7 @@ impl Worker {
         };
         self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
         if let Ok(Some(wrong)) = self.app.clock.is_wrong().await {
-            tracing::warn!(error = wrong, "replays are suspended");
+            tracing::warn!(error = wrong, "replays are suspended until the clocks agree");
             return AFTER_ERROR;
         }
         let mut pause = UNWOKEN_INTERVAL;
@@ -111,7 +111,7 @@ impl Worker {
 
     /// Processes one chunk of one replay. Returns the pause before the next.
     async fn turn(&mut self, row: ReplayRow) -> Duration {
-        let replay = ReplayId::from_uuid(row.id);
+        let replay = row.id;
         let span = tracing::info_span!("replay", %replay);
         pause_after(replay, self.advance(&row).instrument(span)).await
     }
@@ -151,14 +151,14 @@ impl Worker {
             never = keep(&self.app, row) => match never {},
             () = self.stop.cancelled() => None,
         };
-        let (begin, turn) = after_chunk(ReplayId::from_uuid(row.id), ended);
+        let (begin, turn) = after_chunk(row.id, ended);
         match begin {
             Begin::Ended => {}
             Begin::GiveBack => self.give_back(row).await,
             Begin::Counts(error) => {
                 let pause = pause_after_error(row.begun_here() + 1);
                 if let Err(unkept) = begun::record(&self.app.pool, row, &error, pause).await {
-                    let replay = ReplayId::from_uuid(row.id);
+                    let replay = row.id;
                     tracing::warn!(%replay, error = %unkept, "could not store why a replay failed to advance");
                 }
             }
@@ -269,9 +269,9 @@ async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<
                 if chunk.made.iter().any(|made| made.undecided.is_some()) {
                     app.releaser.intake.held.notify_one();
                 }
-                let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
+                let destinations: BTreeSet<DestinationId> = chunk.made.iter().map(|made| made.destination_id).collect();
                 for destination in destinations {
-                    app.engine.rescan(DestinationId::from_uuid(destination));
+                    app.engine.rescan(destination);
                 }
                 return Ok(Turn::Moved { pause });
             }

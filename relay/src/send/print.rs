@@ -82,8 +82,8 @@ pub(super) fn accepted(status: u16, body: &str, target: &Target, relay: &str) ->
             Ok(Accepted { event, address, quarantines: target.quarantines() })
         }
         401 => Err(format!(
-            "the edge rejected the request (401): check that the secret is the source's; in a few seconds, \
-             {rejections} shows the cause"
+            "the edge rejected the request (401): check that you signed with the source's secret; in a \
+             few seconds, {rejections} shows the cause"
         )),
         404 => Err("the edge does not know this source (404): check that the source's `edge` is `active`, and that \
                     this edge belongs to the relay"
@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!(of(200, "[accepted]").as_deref(), Ok("event accepted; view it with GET http://relay/v1/events"));
         for (status, what) in [
-            (401, "check that the secret is the source's"),
+            (401, "check that you signed with the source's secret"),
             (404, "does not know this source"),
             (413, "larger"),
             (302, "--url"),

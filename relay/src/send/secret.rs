@@ -24,7 +24,7 @@ pub(super) async fn find(
     let (Some((url, keys)), Some(id)) = (vault, target.source) else {
         return Err(format!(
             "no secret to sign with: set TIDEGATE_SOURCE_SECRET or --secret, or use --source and set DATABASE_URL and \
-             TIDEGATE_MASTER_KEY as for the relay. The secret is {}",
+             TIDEGATE_MASTER_KEY as for the relay. About the secret: {}",
             target.provider.secret_help.as_deref().unwrap_or("the source's secret")
         ));
     };
@@ -44,7 +44,7 @@ pub(super) async fn find(
         "the database at DATABASE_URL does not have this source; it is not the database of the relay at TIDEGATE_URL",
     )?;
     let opened = secrets::open_source_secrets(&keys, &row)
-        .map_err(|error| format!("no key in TIDEGATE_MASTER_KEY opens the source's secret: {error}"))?;
+        .map_err(|error| format!("no key in TIDEGATE_MASTER_KEY decrypts the source's secret: {error}"))?;
     if opened.active.is_empty() {
         return Err(format!("the source has no secret yet; add one: POST /v1/sources/{id}/secrets"));
     }

@@ -69,7 +69,7 @@ impl Tasks {
         let close_until = (deadline + CLOSE_WITHIN).min(Instant::now() + CLOSE_WITHIN);
         let closing = async { tokio::join!(serving.stopped(close_until), app.pool.close()) };
         let _ = tokio::time::timeout_at(close_until, closing).await;
-        tracing::info!("relay stopped");
+        tracing::info!("the relay has stopped");
     }
 }
 

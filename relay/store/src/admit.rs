@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use model::held_by::HeldBy;
+use shared::id::{EventId, RejectionId, SourceId};
 use uuid::Uuid;
 
 use super::configuration::Version;
@@ -19,8 +20,8 @@ use crate::{Error, Result};
 
 /// Requests that the edge refused.
 pub struct NewRejection {
-    pub id: Uuid,
-    pub source_id: Uuid,
+    pub id: RejectionId,
+    pub source_id: SourceId,
     pub cause: String,
     pub detail: String,
     pub count: i64,
@@ -54,7 +55,7 @@ pub enum Admitted {
     /// Committed. `stored` are the new events. The others were already stored, are copies, or exceed the quarantine
     /// limits of their source. `full` are the sources whose quarantine is full and for which an operational event is
     /// now to be stored.
-    Stored { stored: HashSet<Uuid>, copies: usize, full: Vec<Full> },
+    Stored { stored: HashSet<EventId>, copies: usize, full: Vec<Full> },
     /// Nothing was written: the configuration has changed since the events were routed.
     StaleConfiguration,
 }
@@ -109,7 +110,7 @@ impl Held {
 
 async fn write(mut transaction: Transaction, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted> {
     let connection: &mut Connection = &mut transaction;
-    let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
+    let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id.uuid()).collect();
     let found = sqlx::query!(
         r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>",
                   (now() - $2::float8 * interval '1 second')::date < (now() + $2 * interval '1 second')::date
@@ -125,7 +126,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     }
 
     // A message that the queue delivers again is not a copy that the provider sent.
-    let known: HashSet<Uuid> = found.known.into_iter().collect();
+    let known: HashSet<EventId> = found.known.into_iter().map(EventId::from_uuid).collect();
     let mut arrived = HashSet::new();
     let unknown: Vec<&NewEvent> =
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
@@ -154,8 +155,8 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
-    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event)
+pub async fn is_stored(pool: &Pool, event: EventId) -> Result<bool> {
+    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event.uuid())
         .fetch_one(pool)
         .await
         .map_err(Error::from)
@@ -164,12 +165,12 @@ pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
 /// The counts that the batch adds to the counters of its sources.
 fn counts(
     batch: &Batch,
-    stored: &HashSet<Uuid>,
-    copies: &HashMap<Uuid, Uuid>,
-    rejected: &HashSet<Uuid>,
-    beyond: &HashSet<Uuid>,
-) -> BTreeMap<Uuid, SourceCounts> {
-    let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
+    stored: &HashSet<EventId>,
+    copies: &HashMap<EventId, EventId>,
+    rejected: &HashSet<RejectionId>,
+    beyond: &HashSet<EventId>,
+) -> BTreeMap<SourceId, SourceCounts> {
+    let mut counts: BTreeMap<SourceId, SourceCounts> = BTreeMap::new();
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
         let is_stored = stored.contains(&event.id);
@@ -188,7 +189,7 @@ fn counts(
     counts
 }
 
-async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies: &Copies) -> Result<HashSet<Uuid>> {
+async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies: &Copies) -> Result<HashSet<EventId>> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -207,19 +208,19 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
     let mut same_keys = Vec::with_capacity(events.len());
     let mut bodies = Vec::with_capacity(events.len());
     for event in events {
-        ids.push(event.id);
-        customer_ids.push(event.customer_id);
-        source_ids.push(event.source_id);
+        ids.push(event.id.uuid());
+        customer_ids.push(event.customer_id.uuid());
+        source_ids.push(event.source_id.uuid());
         received.push(event.received_at);
         types.push(event.event_type.as_deref());
         provider_ids.push(event.provider_event_id.as_deref());
         methods.push(event.method.as_str());
         queries.push(event.query.as_str());
-        headers.push(event.headers.clone());
-        verifications.push(event.verification);
+        headers.push(serde_json::to_value(&event.headers).unwrap_or_default());
+        verifications.push(event.verification.name());
         failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
         failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
-        same_keys.push(copies.same_key.get(&event.id).copied());
+        same_keys.push(copies.same_key.get(&event.id).map(|id| id.uuid()));
         bodies.push(event.body.as_slice());
     }
     let stored = sqlx::query_scalar!(
@@ -259,13 +260,13 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
     )
     .fetch_all(connection)
     .await?;
-    Ok(stored.into_iter().collect())
+    Ok(stored.into_iter().map(EventId::from_uuid).collect())
 }
 
 pub(crate) async fn insert_deliveries(
     connection: &mut Connection,
     events: &[&NewEvent],
-    stored: &HashSet<Uuid>,
+    stored: &HashSet<EventId>,
 ) -> Result<()> {
     let new: Vec<(&NewEvent, &NewDelivery)> = events
         .iter()
@@ -280,12 +281,12 @@ pub(crate) async fn insert_deliveries(
 }
 
 async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, &NewDelivery)]) -> Result<()> {
-    let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id).collect();
-    let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id).collect();
-    let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id).collect();
-    let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id).collect();
-    let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
-    let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
+    let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id.uuid()).collect();
+    let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id.uuid()).collect();
+    let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id.uuid()).collect();
+    let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id.uuid()).collect();
+    let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id.uuid()).collect();
+    let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id.uuid()).collect();
     let versions: Vec<i32> = new.iter().map(|(_, delivery)| delivery.route_version).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
     let waits: Vec<f64> = new.iter().map(|(_, delivery)| delivery.first_wait.as_secs_f64()).collect();
@@ -331,7 +332,7 @@ pub(crate) fn held_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>
 }
 
 /// Returns the new ones; the others belong to messages that were stored before.
-async fn insert_rejections(connection: &mut Connection, rejections: &[NewRejection]) -> Result<HashSet<Uuid>> {
+async fn insert_rejections(connection: &mut Connection, rejections: &[NewRejection]) -> Result<HashSet<RejectionId>> {
     let mut inserted = HashSet::new();
     let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
     rejections.sort_unstable_by_key(|rejection| rejection.id);
@@ -340,8 +341,8 @@ async fn insert_rejections(connection: &mut Connection, rejections: &[NewRejecti
         let new = sqlx::query!(
             "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing",
-            rejection.id,
-            rejection.source_id,
+            rejection.id.uuid(),
+            rejection.source_id.uuid(),
             rejection.cause,
             rejection.detail,
             rejection.count,

@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use model::destination::DestinationState;
+use model::poison::Poison;
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
@@ -11,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::column::As;
 use crate::{Connection, Error, Kind, Pool, Result, Transaction};
 
 /// How long a change waits in the queue for the configuration lock. For that time it keeps other transactions from
@@ -44,16 +47,16 @@ pub struct Rows {
 }
 
 pub struct SourceRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
+    pub id: SourceId,
+    pub customer_id: CustomerId,
     pub name: String,
     pub provider: String,
     pub config: serde_json::Value,
 }
 
 pub struct DestinationRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
+    pub id: DestinationId,
+    pub customer_id: CustomerId,
     pub name: String,
     pub url: String,
     pub shard: i16,
@@ -72,13 +75,13 @@ pub struct DestinationRow {
 }
 
 pub struct RouteRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
-    pub destination_id: Uuid,
+    pub id: RouteId,
+    pub source_id: SourceId,
+    pub destination_id: DestinationId,
     pub filter: Option<String>,
     pub transform: Option<String>,
     pub order_key: Option<String>,
-    pub poison: String,
+    pub poison: Poison,
     pub enabled: bool,
     pub version: i32,
 }
@@ -238,43 +241,28 @@ pub async fn read(pool: &Pool) -> Result<Rows> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
     let version = version(&mut *transaction).await?;
-    let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
-        .fetch_all(&mut *transaction)
-        .await?;
-    let rows = sqlx::query!(
-        "select id, customer_id, name, url, shard, signing_secrets_sealed, headers_sealed, rate_limit, rate_per,
-                max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, moved_at, updated_at
-         from destinations"
+    let sources = sqlx::query_as!(
+        SourceRow,
+        r#"select id as "id!: As<SourceId>", customer_id as "customer_id!: As<CustomerId>", name, provider, config
+           from sources"#
     )
     .fetch_all(&mut *transaction)
     .await?;
-    let destinations = rows.into_iter().map(|row| {
-        Ok(DestinationRow {
-            state: DestinationState::from_name(&row.state)
-                .ok_or_else(|| Error::unknown("destinations.state", &row.state))?,
-            id: row.id,
-            customer_id: row.customer_id,
-            name: row.name,
-            url: row.url,
-            shard: row.shard,
-            signing_secrets_sealed: row.signing_secrets_sealed,
-            headers_sealed: row.headers_sealed,
-            rate_limit: row.rate_limit,
-            rate_per: row.rate_per,
-            max_concurrency: row.max_concurrency,
-            timeout_ms: row.timeout_ms,
-            retry: row.retry,
-            append_query: row.append_query,
-            state_changed_at: row.state_changed_at,
-            moved_at: row.moved_at,
-            updated_at: row.updated_at,
-        })
-    });
-    let destinations = destinations.collect::<Result<Vec<_>>>()?;
+    let destinations = sqlx::query_as!(
+        DestinationRow,
+        r#"select id as "id!: As<DestinationId>", customer_id as "customer_id!: As<CustomerId>", name, url, shard,
+                  signing_secrets_sealed, headers_sealed, rate_limit, rate_per, max_concurrency, timeout_ms, retry,
+                  append_query, state as "state!: As<DestinationState>", state_changed_at, moved_at, updated_at
+           from destinations"#
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
     let routes = sqlx::query_as!(
         RouteRow,
-        "select id, source_id, destination_id, filter, transform, order_key, poison, enabled, version
-         from routes order by id"
+        r#"select id as "id!: As<RouteId>", source_id as "source_id!: As<SourceId>",
+                  destination_id as "destination_id!: As<DestinationId>", filter, transform, order_key,
+                  poison as "poison!: As<Poison>", enabled, version
+           from routes order by id"#
     )
     .fetch_all(&mut *transaction)
     .await?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use shared::extract::DedupeKey;
+use shared::id::EventId;
 use uuid::Uuid;
 
 use super::Connection;
@@ -30,14 +31,14 @@ enum Relation {
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     /// The copies, each with the id of its event.
-    pub(super) of: HashMap<Uuid, Uuid>,
+    pub(super) of: HashMap<EventId, EventId>,
     /// Separate events with another body, each with the event that holds the same key.
-    pub(super) same_key: HashMap<Uuid, Uuid>,
+    pub(super) same_key: HashMap<EventId, EventId>,
     /// The copies whose body differs from that of their event.
-    changed: Vec<Uuid>,
+    changed: Vec<EventId>,
 }
 
-fn relation(event: Uuid, key: &DedupeKey, holder: Holder) -> Relation {
+fn relation(event: EventId, key: &DedupeKey, holder: Holder) -> Relation {
     if holder.event_id == event {
         return Relation::Holder;
     }
@@ -103,11 +104,11 @@ pub(super) async fn record(connection: &mut Connection, copies: &Copies, events:
     if copies.of.is_empty() {
         return Ok(());
     }
-    let mut by_holder: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+    let mut by_holder: BTreeMap<EventId, Vec<EventId>> = BTreeMap::new();
     for (copy, holder) in &copies.of {
         by_holder.entry(*holder).or_default().push(*copy);
     }
-    let ids: Vec<Uuid> = by_holder.keys().copied().collect();
+    let ids: Vec<Uuid> = by_holder.keys().map(|id| id.uuid()).collect();
     let counts: Vec<i32> = by_holder.values().map(|copies| i32::try_from(copies.len()).unwrap_or(i32::MAX)).collect();
     lock_events(connection, &ids).await?;
     let counted = sqlx::query!(
@@ -121,9 +122,9 @@ pub(super) async fn record(connection: &mut Connection, copies: &Copies, events:
     .await?;
     let mut kept: Vec<(Uuid, Uuid)> = Vec::new();
     for row in counted {
-        let mut copies = by_holder.remove(&row.id).unwrap_or_default();
+        let mut copies = by_holder.remove(&EventId::from_uuid(row.id)).unwrap_or_default();
         copies.sort_unstable();
-        kept.extend(copies.into_iter().take(room(row.before)).map(|copy| (copy, row.id)));
+        kept.extend(copies.into_iter().take(room(row.before)).map(|copy| (copy.uuid(), row.id)));
     }
     keep_ids(connection, kept).await?;
     keep_changed(connection, copies, events).await
@@ -153,7 +154,7 @@ async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> R
 /// Keeps the first copy with another body, next to the body of the event. The rows of the events are locked, so two
 /// transactions that keep copies of the same events run one after the other.
 async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<()> {
-    let mut first: BTreeMap<Uuid, &NewEvent> = BTreeMap::new();
+    let mut first: BTreeMap<EventId, &NewEvent> = BTreeMap::new();
     for copy in events.iter().filter(|event| copies.changed.contains(&event.id)) {
         if let Some(holder) = copies.of.get(&copy.id) {
             first.entry(*holder).or_insert(copy);
@@ -162,8 +163,8 @@ async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&N
     if first.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = first.keys().copied().collect();
-    let copy_ids: Vec<Uuid> = first.values().map(|copy| copy.id).collect();
+    let ids: Vec<Uuid> = first.keys().map(|id| id.uuid()).collect();
+    let copy_ids: Vec<Uuid> = first.values().map(|copy| copy.id.uuid()).collect();
     let bodies: Vec<&[u8]> = first.values().map(|copy| copy.body.as_slice()).collect();
     sqlx::query!(
         "update event_bodies set changed_copy_id = copy.id, changed_copy = copy.body
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn another_body_makes_a_separate_event_unless_the_provider_changes_bodies() {
-        let (event, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (event, other) = (EventId::mint(1, [1; 10]), EventId::mint(1, [2; 10]));
         let key = |any_body| DedupeKey { key: [0; 32], body: [1; 16], any_body };
         let held = |event_id, body| Holder { event_id, body };
         for any_body in [false, true] {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use shared::id::{CustomerId, DestinationId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -42,11 +43,11 @@ impl DestinationCounts {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid, SourceCounts>) -> Result<()> {
+pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<SourceId, SourceCounts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = counts.keys().copied().collect();
+    let ids: Vec<Uuid> = counts.keys().map(|id| id.uuid()).collect();
     let column = |of: fn(&SourceCounts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
     sqlx::query!(
         "insert into source_counters as counter (source_id, minute, part, stored, copies, rejected)
@@ -72,12 +73,12 @@ pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid,
 /// Returns an error if the query fails.
 pub async fn add_to_destinations(
     connection: &mut Connection,
-    counts: &BTreeMap<Uuid, DestinationCounts>,
+    counts: &BTreeMap<DestinationId, DestinationCounts>,
 ) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = counts.keys().copied().collect();
+    let ids: Vec<Uuid> = counts.keys().map(|id| id.uuid()).collect();
     let column = |of: fn(&DestinationCounts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
     sqlx::query!(
         "insert into destination_counters as counter (destination_id, minute, succeeded, dead, failed_attempts,
@@ -128,8 +129,8 @@ pub struct Span {
 /// Returns an error if a query fails.
 pub async fn of_sources(
     pool: &Pool,
-    customer: Uuid,
-    source: Option<Uuid>,
+    customer: CustomerId,
+    source: Option<SourceId>,
     span: Span,
 ) -> Result<BTreeMap<OffsetDateTime, SourceCounts>> {
     let mut search = pool.begin_search().await?;
@@ -140,8 +141,8 @@ pub async fn of_sources(
            where source_id = any(array(select id from sources where customer_id = $1 and ($2::uuid is null or id = $2)))
              and minute >= $3 and minute < $4
            group by 1"#,
-        customer,
-        source,
+        customer.uuid(),
+        source.map(SourceId::uuid),
         span.from,
         span.until,
         span.step
@@ -161,8 +162,8 @@ pub async fn of_sources(
 /// Returns an error if a query fails.
 pub async fn of_destinations(
     pool: &Pool,
-    customer: Uuid,
-    destination: Option<Uuid>,
+    customer: CustomerId,
+    destination: Option<DestinationId>,
     span: Span,
 ) -> Result<BTreeMap<OffsetDateTime, DestinationCounts>> {
     let mut search = pool.begin_search().await?;
@@ -176,8 +177,8 @@ pub async fn of_destinations(
                      select id from destinations where customer_id = $1 and ($2::uuid is null or id = $2)))
              and minute >= $3 and minute < $4
            group by 1"#,
-        customer,
-        destination,
+        customer.uuid(),
+        destination.map(DestinationId::uuid),
         span.from,
         span.until,
         span.step

@@ -6,13 +6,14 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::As;
 use super::configuration::{Change, Version};
 use crate::{Connection, Constraint, Error, Kind, Pool, Result};
 
 /// A customer as it is stored.
 #[derive(Debug, Clone)]
 pub struct CustomerRow {
-    pub id: Uuid,
+    pub id: CustomerId,
     pub name: String,
     /// The most sources that it may have; `None` if there is no limit.
     pub max_sources: Option<i32>,
@@ -20,6 +21,19 @@ pub struct CustomerRow {
     pub max_destinations: Option<i32>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
+}
+
+/// The query for [`CustomerRow`]s with these texts before and after its columns.
+macro_rules! customer_rows {
+    ($before:literal + COLUMNS $(+ $after:literal)?, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            CustomerRow,
+            $before
+                + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations, created_at, updated_at "#
+                $(+ $after)?,
+            $($argument),*
+        )
+    };
 }
 
 /// The settings that an operator gives a customer.
@@ -49,10 +63,8 @@ pub async fn insert(pool: &Pool, id: CustomerId, content: &Content) -> Result<Cu
 }
 
 async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
-    sqlx::query_as!(
-        CustomerRow,
-        "insert into customers (id, name, max_sources, max_destinations) values ($1, $2, $3, $4)
-         returning id, name, max_sources, max_destinations, created_at, updated_at",
+    customer_rows!(
+        "insert into customers (id, name, max_sources, max_destinations) values ($1, $2, $3, $4) returning" + COLUMNS,
         id.uuid(),
         content.name,
         content.max_sources,
@@ -106,12 +118,11 @@ pub async fn put<E: From<Error>>(
 }
 
 async fn update(mut change: Change, before: CustomerRow, content: &Content) -> Result<Changed> {
-    let row = sqlx::query_as!(
-        CustomerRow,
+    let row = customer_rows!(
         "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
-         where id = $1
-         returning id, name, max_sources, max_destinations, created_at, updated_at",
-        before.id,
+         where id = $1 returning"
+            + COLUMNS,
+        before.id.uuid(),
         content.name,
         content.max_sources,
         content.max_destinations
@@ -123,7 +134,7 @@ async fn update(mut change: Change, before: CustomerRow, content: &Content) -> R
         change.commit_unchanged().await?;
         return Ok(Changed { before: Some(before), row, version: None });
     }
-    sqlx::query!("update sources set revision = revision + 1 where customer_id = $1", row.id)
+    sqlx::query!("update sources set revision = revision + 1 where customer_id = $1", row.id.uuid())
         .execute(&mut *change)
         .await
         .map_err(Error::from)?;
@@ -144,16 +155,10 @@ async fn find_in(
     id: Option<CustomerId>,
     name: Option<&str>,
 ) -> Result<Option<CustomerRow>> {
-    sqlx::query_as!(
-        CustomerRow,
-        "select id, name, max_sources, max_destinations, created_at, updated_at from customers
-         where id = $1 or name = $2",
-        id.map(CustomerId::uuid),
-        name
-    )
-    .fetch_optional(connection)
-    .await
-    .map_err(Error::from)
+    customer_rows!("select" + COLUMNS + "from customers where id = $1 or name = $2", id.map(CustomerId::uuid), name)
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::from)
 }
 
 /// A page of customers, newest first.
@@ -161,10 +166,8 @@ async fn find_in(
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<CustomerRow>> {
-    sqlx::query_as!(
-        CustomerRow,
-        "select id, name, max_sources, max_destinations, created_at, updated_at from customers
-         where ($1::uuid is null or id < $1) order by id desc limit $2",
+    customer_rows!(
+        "select" + COLUMNS + "from customers where ($1::uuid is null or id < $1) order by id desc limit $2",
         cursor,
         limit
     )
@@ -177,9 +180,10 @@ pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<C
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn names(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, String>> {
-    let rows = sqlx::query!("select id, name from customers where id = any($1)", ids).fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
+pub async fn names(pool: &Pool, ids: &[CustomerId]) -> Result<HashMap<CustomerId, String>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query!("select id, name from customers where id = any($1)", &ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (CustomerId::from_uuid(row.id), row.name)).collect())
 }
 
 /// The customer that owns a source; `None` if there is no such source.

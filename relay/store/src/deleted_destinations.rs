@@ -4,9 +4,9 @@
 //! inserts a row here. Every transaction that makes a delivery pending holds the configuration, so no deliveries are
 //! added to the backlog afterwards.
 
-use shared::id::{CustomerId, DestinationId};
-use uuid::Uuid;
+use shared::id::{CustomerId, DestinationId, ReplayId};
 
+use super::column::As;
 use super::configuration::{Change, Version};
 use super::replays::counts::{self, Counts};
 use super::route_versions;
@@ -76,27 +76,30 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
 pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
     let mut transaction = pool.begin().await?;
     let job = sqlx::query!(
-        r#"select id, cancelled, after_id is null as "from_the_beginning!"
+        r#"select id as "id!: As<DestinationId>", cancelled, after_id is null as "from_the_beginning!"
            from deleted_destinations order by chunk_at, id limit 1 for update skip locked"#
     )
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(job) = job else { return Ok(Turn::Nothing) };
+    let destination = job.id.into();
     // The chunk is read in the order of an index. If the table's statistics do not include the backlog yet, the planner
     // expects few rows and would sort the whole backlog for every chunk.
     sqlx::query!("set local enable_sort = off").execute(&mut *transaction).await?;
-    let cancelled = cancel_chunk(&mut transaction, job.id, limit).await?;
+    let cancelled = cancel_chunk(&mut transaction, destination, limit).await?;
     let turn = if cancelled > 0 {
         Turn::Cancelled(cancelled)
     } else if !job.from_the_beginning {
-        begin_again(&mut transaction, job.id).await?;
+        begin_again(&mut transaction, destination).await?;
         Turn::Cancelled(0)
-    } else if is_any_pending(&mut transaction, job.id).await? {
-        begin_again(&mut transaction, job.id).await?;
+    } else if is_any_pending(&mut transaction, destination).await? {
+        begin_again(&mut transaction, destination).await?;
         Turn::Waits
     } else {
-        sqlx::query!("delete from deleted_destinations where id = $1", job.id).execute(&mut *transaction).await?;
-        Turn::Done { destination: DestinationId::from_uuid(job.id), cancelled: job.cancelled }
+        sqlx::query!("delete from deleted_destinations where id = $1", destination.uuid())
+            .execute(&mut *transaction)
+            .await?;
+        Turn::Done { destination, cancelled: job.cancelled }
     };
     transaction.commit().await?;
     Ok(turn)
@@ -104,7 +107,7 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
 
 /// Cancels the next deliveries in the order of their index, and stores the position of the last one in the same
 /// statement. The position may be that of a held delivery, which is due at infinity, and is never read here.
-async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64> {
+async fn cancel_chunk(connection: &mut Connection, destination: DestinationId, limit: i64) -> Result<i64> {
     let ended = sqlx::query!(
         r#"with job as materialized (
                select coalesce(after_lane, (-1)::smallint) as lane, coalesce(after_due_at, '-infinity') as due_at,
@@ -132,32 +135,33 @@ async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64
                where deleted_destinations.id = $1
            )
            select replay_id, count(*) as "count!" from ended group by replay_id"#,
-        destination,
+        destination.uuid(),
         limit
     )
     .fetch_all(&mut *connection)
     .await?;
-    let by_replay = ended.iter().filter_map(|row| Some((row.replay_id?, Counts::cancelled(row.count))));
+    let by_replay =
+        ended.iter().filter_map(|row| Some((ReplayId::from_uuid(row.replay_id?), Counts::cancelled(row.count))));
     counts::add(connection, &by_replay.collect()).await?;
     Ok(ended.iter().map(|row| row.count).sum())
 }
 
-async fn begin_again(connection: &mut Connection, id: Uuid) -> Result<()> {
+async fn begin_again(connection: &mut Connection, id: DestinationId) -> Result<()> {
     sqlx::query!(
         "update deleted_destinations
          set chunk_at = clock_timestamp(), after_lane = null, after_due_at = null, after_id = null
          where id = $1",
-        id
+        id.uuid()
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn is_any_pending(connection: &mut Connection, destination: Uuid) -> Result<bool> {
+async fn is_any_pending(connection: &mut Connection, destination: DestinationId) -> Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from pending_deliveries where destination_id = $1) as "pending!""#,
-        destination
+        destination.uuid()
     )
     .fetch_one(connection)
     .await

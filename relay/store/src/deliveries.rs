@@ -1,9 +1,14 @@
 //! Deliveries, both pending and settled, as the API shows and changes them.
 
-use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
+use model::delivery::DeliveryState;
+use model::held_by::HeldBy;
+use shared::id::{
+    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId, uuid_v7_floor,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::{As, Maybe};
 use super::held::{self, Release, Released};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
@@ -16,20 +21,19 @@ pub const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
 /// A delivery, in whichever table it is stored.
 #[derive(Debug, Clone)]
 pub struct DeliveryRow {
-    pub id: Uuid,
-    pub event_id: Uuid,
-    pub source_id: Uuid,
-    pub destination_id: Uuid,
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub source_id: SourceId,
+    pub destination_id: DestinationId,
     /// `None` if the destination has been deleted.
     pub destination_name: Option<String>,
-    pub route_id: Option<Uuid>,
-    pub replay_id: Option<Uuid>,
-    /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
-    pub state: String,
+    pub route_id: Option<RouteId>,
+    pub replay_id: Option<ReplayId>,
+    pub state: DeliveryState,
     /// Also `None` if it is held because its destination is in [`Selection::unusable`].
     pub held_reason: Option<String>,
     /// What holds it, if it is held individually.
-    pub held_by: Option<String>,
+    pub held_by: Option<HeldBy>,
     /// When the next attempt is due; `None` if there is none.
     pub due_at: Option<OffsetDateTime>,
     /// Whether `due_at` has passed, by the database's clock.
@@ -53,13 +57,13 @@ pub struct DeliveryRow {
 pub struct Selection {
     pub event: Option<EventId>,
     pub destination: Option<DestinationId>,
-    pub state: Option<&'static str>,
+    pub state: Option<DeliveryState>,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
     /// Whether they were made by a replay.
     pub replayed: Option<bool>,
     /// Destinations that this relay cannot use: their pending deliveries are shown as held.
-    pub unusable: Vec<Uuid>,
+    pub unusable: Vec<DestinationId>,
 }
 
 /// A search for a page of deliveries, newest first.
@@ -76,21 +80,20 @@ pub struct Page {
 impl Page {
     async fn settled_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
-        if state.is_some_and(|state| UNSETTLED.contains(&state)) {
+        if state.is_some_and(|state| !state.is_settled()) {
             return Ok(None);
         }
-        let by = search::Settled { destination: self.selection.destination.map(DestinationId::uuid), state };
+        let by = search::Settled { destination: self.selection.destination, state };
         let by = if plain { search::Settled::default() } else { by };
         by.edge(pool, Order::NewestFirst, range, rows).await
     }
 
     async fn pending_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
-        if self.selection.error.is_some() || state.is_some_and(|state| !UNSETTLED.contains(&state)) {
+        if self.selection.error.is_some() || state.is_some_and(DeliveryState::is_settled) {
             return Ok(None);
         }
-        let destination = self.selection.destination.map(DestinationId::uuid);
-        let by = search::Pending { destination: destination.filter(|_| !plain) };
+        let by = search::Pending { destination: self.selection.destination.filter(|_| !plain) };
         by.edge(pool, range, rows).await
     }
 }
@@ -114,13 +117,10 @@ impl Search for Page {
     }
 }
 
-/// The states of the deliveries in `pending_deliveries`.
-const UNSETTLED: [&str; 2] = ["pending", "held"];
-
 /// A stored attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {
-    pub id: Uuid,
+    pub id: AttemptId,
     pub number: i16,
     pub started_at: OffsetDateTime,
     pub latency_ms: i32,
@@ -142,17 +142,23 @@ async fn page(
     range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
+    let unusable: Vec<Uuid> = selection.unusable.iter().map(|id| id.uuid()).collect();
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         DeliveryRow,
-        r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
-                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
-                  held_by, due_at, coalesce(due_at <= now(), false) as "is_due!", expedited as "expedited!",
+        r#"select id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
+                  source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
+                  destination_name as "destination_name?", route_id as "route_id!: Maybe<RouteId>",
+                  replay_id as "replay_id!: Maybe<ReplayId>", state as "state!: As<DeliveryState>", held_reason,
+                  held_by as "held_by!: Maybe<HeldBy>", due_at, coalesce(due_at <= now(), false) as "is_due!",
+                  expedited as "expedited!",
                   state = 'pending' and order_key is not null and attempts = schedule_start and exists (
-                      select from pending_deliveries earlier left join routes route on route.id = delivery.route_id
+                      select from pending_deliveries earlier
                       where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
                         and earlier.id < delivery.id
-                        and (coalesce(route.poison, 'block') = 'block'
+                        and (coalesce((select poison from routes where routes.id = delivery.route_id),
+                                      (select poison from route_versions kept where kept.route_id = delivery.route_id
+                                       order by version desc limit 1), 'block') = 'block'
                              or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
                   ) as "is_behind!",
                   back_off_until as "back_off_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
@@ -204,12 +210,12 @@ async fn page(
         customer.map(CustomerId::uuid),
         selection.event.map(EventId::uuid),
         selection.destination.map(DestinationId::uuid),
-        selection.state,
+        selection.state.map(DeliveryState::name),
         selection.error,
         range.from,
         range.until,
         limit,
-        &selection.unusable,
+        &unusable,
         selection.replayed
     )
     .fetch_all(&mut *search)
@@ -227,7 +233,7 @@ pub async fn of_event(
     customer: CustomerId,
     event: EventId,
     replayed: Option<bool>,
-    unusable: Vec<Uuid>,
+    unusable: Vec<DestinationId>,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
     let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
@@ -242,7 +248,7 @@ pub async fn find(
     pool: &Pool,
     customer: CustomerId,
     id: DeliveryId,
-    unusable: Vec<Uuid>,
+    unusable: Vec<DestinationId>,
 ) -> Result<Option<DeliveryRow>> {
     let selection = Selection { unusable, ..Selection::default() };
     page(pool, Some(customer), &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
@@ -258,9 +264,10 @@ pub async fn attempts(pool: &Pool, id: DeliveryId, cursor: Option<Uuid>, limit: 
     let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
     sqlx::query_as!(
         AttemptRow,
-        "select id, number, started_at, latency_ms, status, error, detail, response_excerpt, location
-         from attempts where delivery_id = $1 and id >= $2 and ($3::uuid is null or id > $3)
-         order by id limit $4",
+        r#"select id as "id!: As<AttemptId>", number, started_at, latency_ms, status, error, detail, response_excerpt,
+                  location
+           from attempts where delivery_id = $1 and id >= $2 and ($3::uuid is null or id > $3)
+           order by id limit $4"#,
         id.uuid(),
         first,
         cursor,
@@ -296,7 +303,7 @@ enum Place {
         destination: bool,
     },
     Settled {
-        state: String,
+        state: DeliveryState,
     },
 }
 
@@ -304,7 +311,7 @@ enum Place {
 /// statements could miss the delivery in both.
 async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Place>> {
     let row = sqlx::query!(
-        r#"select null::text as settled,
+        r#"select null::text as "settled!: Maybe<DeliveryState>",
                   exists (select from destinations where destinations.id = pending.destination_id) as "destination!"
            from pending_deliveries pending where customer_id = $1 and id = $2
            union all
@@ -314,7 +321,7 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| match row.settled {
+    Ok(row.map(|row| match row.settled.into() {
         Some(state) => Place::Settled { state },
         None => Place::Pending { destination: row.destination },
     }))
@@ -360,7 +367,9 @@ async fn expedite(connection: &mut Connection, customer: CustomerId, id: Deliver
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(id) = pending else { return Ok(None) };
+    if pending.is_none() {
+        return Ok(None);
+    }
     make_due(connection, id).await.map(Some)
 }
 
@@ -411,15 +420,15 @@ async fn make_pending(
     )
     .execute(&mut *connection)
     .await?;
-    make_due(connection, id.uuid()).await.map(Some)
+    make_due(connection, id).await.map(Some)
 }
 
 /// Makes a pending delivery due. The transaction has locked its row.
-async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried> {
-    let released = held::make_due(connection, &[id], Release::Retry).await?;
+async fn make_due(connection: &mut Connection, id: DeliveryId) -> Result<Retried> {
+    let released = held::make_due(connection, &[id.uuid()], Release::Retry).await?;
     Ok(match released.first() {
         Some(Released { undecided: true, .. }) => Retried::Undecided,
-        Some(due) => Retried::Due { destination: DestinationId::from_uuid(due.destination_id) },
+        Some(due) => Retried::Due { destination: due.destination_id },
         None => Retried::NotFound,
     })
 }
@@ -447,7 +456,7 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
         let mut connection = pool.acquire().await?;
         match place(&mut connection, customer, id).await? {
             None => return Ok(Cancelled::NotFound),
-            Some(Place::Settled { state }) if state == "cancelled" => return Ok(Cancelled::Done),
+            Some(Place::Settled { state: DeliveryState::Cancelled }) => return Ok(Cancelled::Done),
             Some(Place::Settled { .. }) => return Ok(Cancelled::NotPending),
             // It has become pending again in the meantime.
             Some(Place::Pending { .. }) => {}

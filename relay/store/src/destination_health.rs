@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use model::health::{BreakerState, Health, Learned, Reason, Reduction, Run};
+use model::health::{BreakerName, BreakerState, Health, Learned, Reason, Reduction, Run};
 use model::lane::Lane;
 use model::unix_time::{timestamp_us, unix_us};
+use shared::id::DestinationId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::column::As;
 use crate::{Error, Pool, Result};
 
 /// The most pending deliveries that are counted.
@@ -15,7 +17,7 @@ pub const COUNTED: i64 = 10_000;
 
 /// The last report about a destination.
 pub struct HealthRow {
-    pub breaker: String,
+    pub breaker: BreakerName,
     pub breaker_since: Option<OffsetDateTime>,
     pub probe_at: Option<OffsetDateTime>,
     pub back_off_until: Option<OffsetDateTime>,
@@ -47,11 +49,11 @@ pub struct PendingRow {
 /// The state that the owner of a destination stores for the next owner. Its times, except `learned_since`, are by the
 /// clock of the relay that wrote it.
 pub struct LearnedRow {
-    pub destination_id: Uuid,
+    pub destination_id: DestinationId,
     pub learned_since: OffsetDateTime,
     pub back_off_until: Option<OffsetDateTime>,
     pub back_offs: i32,
-    pub breaker: String,
+    pub breaker: BreakerName,
     pub breaker_since: Option<OffsetDateTime>,
     pub probe_at: Option<OffsetDateTime>,
     pub openings: i32,
@@ -84,10 +86,10 @@ impl LearnedRow {
             since_us: unix_us(self.learned_since),
             back_off_until_us: self.back_off_until.map(us),
             back_offs: u32::try_from(self.back_offs).unwrap_or(0),
-            breaker: match self.breaker.as_str() {
-                "open" => BreakerState::Open { until_us: probe_us.unwrap_or(now_us) },
-                "half_open" => BreakerState::HalfOpen { probe: None },
-                _ => BreakerState::Closed,
+            breaker: match self.breaker {
+                BreakerName::Open => BreakerState::Open { until_us: probe_us.unwrap_or(now_us) },
+                BreakerName::HalfOpen => BreakerState::HalfOpen { probe: None },
+                BreakerName::Closed => BreakerState::Closed,
             },
             breaker_since_us: self.breaker_since.map(us),
             openings: u32::try_from(self.openings).unwrap_or(0),
@@ -115,14 +117,16 @@ impl LearnedRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn load(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
+pub async fn load(pool: &Pool, destinations: &[DestinationId]) -> Result<HashMap<DestinationId, LearnedRow>> {
+    let destinations: Vec<Uuid> = destinations.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query_as!(
         LearnedRow,
-        r#"select destination_id, learned_since, back_off_until, back_offs, breaker, breaker_since, probe_at, openings, reduced_by,
+        r#"select destination_id as "destination_id!: As<DestinationId>", learned_since, back_off_until, back_offs,
+                  breaker as "breaker!: As<BreakerName>", breaker_since, probe_at, openings, reduced_by,
                   reduced_since, concurrency, slow_start_below, rate_factor, failing_since, failures, paced_at, last_of_epoch,
                   ahead_us, (extract(epoch from now()) * 1000000)::bigint as "read_us!"
            from destination_health where destination_id = any($1)"#,
-        destinations
+        &destinations
     )
     .fetch_all(pool)
     .await?;
@@ -142,7 +146,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
     let learned = || reports.iter().map(|health| &health.learned);
     let ids: Vec<Uuid> = reports.iter().map(|health| health.destination.uuid()).collect();
     let epochs: Vec<i64> = reports.iter().map(|health| health.epoch).collect();
-    let breakers: Vec<&str> = learned().map(|learned| breaker_name(learned.breaker)).collect();
+    let breakers: Vec<&str> = learned().map(|learned| learned.breaker.without_details().name()).collect();
     let since: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.breaker_since_us.map(at)).collect();
     let probes: Vec<Option<OffsetDateTime>> = learned().map(|learned| probe_us(learned.breaker).map(at)).collect();
     let held: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.back_off_until_us.map(at)).collect();
@@ -235,14 +239,14 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
+pub async fn find(pool: &Pool, destination: DestinationId) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
-        "select breaker, breaker_since, probe_at, back_off_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
-                waiting_fresh, waiting_retry, waiting_replay, recent_attempts, recent_failures, latency_ms,
-                failing_since, failures, reported_at, learned_since
-         from destination_health where destination_id = $1",
-        destination
+        r#"select breaker as "breaker!: As<BreakerName>", breaker_since, probe_at, back_off_until, reduced_by,
+                  reduced_since, rate_factor, concurrency, in_flight, waiting_fresh, waiting_retry, waiting_replay,
+                  recent_attempts, recent_failures, latency_ms, failing_since, failures, reported_at, learned_since
+           from destination_health where destination_id = $1"#,
+        destination.uuid()
     )
     .fetch_optional(pool)
     .await
@@ -254,7 +258,7 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow> {
+pub async fn pending(pool: &Pool, destination: DestinationId) -> Result<PendingRow> {
     sqlx::query_as!(
         PendingRow,
         r#"select (select count(*) from (select from pending_deliveries where destination_id = $1 limit $2) counted)
@@ -265,20 +269,12 @@ pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow> {
                        where pending.destination_id = $1 and pending.lane = lanes.lane and due_at < 'infinity'
                        order by due_at limit 1
                    ) first) as oldest_due_at"#,
-        destination,
+        destination.uuid(),
         COUNTED
     )
     .fetch_one(pool)
     .await
     .map_err(Error::from)
-}
-
-fn breaker_name(state: BreakerState) -> &'static str {
-    match state {
-        BreakerState::Closed => "closed",
-        BreakerState::Open { .. } => "open",
-        BreakerState::HalfOpen { .. } => "half_open",
-    }
 }
 
 fn probe_us(state: BreakerState) -> Option<u64> {
@@ -329,11 +325,11 @@ mod tests {
     fn row() -> LearnedRow {
         let at = |second| Some(timestamp_us(WRITTEN_US + second * SECOND));
         LearnedRow {
-            destination_id: Uuid::nil(),
+            destination_id: DestinationId::mint(1, [1; 10]),
             learned_since: timestamp_us(WRITTEN_US),
             back_off_until: at(60),
             back_offs: 3,
-            breaker: "open".to_owned(),
+            breaker: BreakerName::Open,
             breaker_since: at(1),
             probe_at: at(30),
             openings: 2,

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::As;
 use super::configuration::{Change, Version};
 use super::customers;
 use crate::{Connection, Error, Pool, Result};
@@ -13,8 +14,8 @@ use crate::{Connection, Error, Pool, Result};
 /// A destination as it is stored.
 #[derive(Debug, Clone)]
 pub struct DestinationRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
+    pub id: DestinationId,
+    pub customer_id: CustomerId,
     pub name: String,
     pub url: String,
     pub shard: i16,
@@ -35,56 +36,20 @@ pub struct DestinationRow {
     pub moved_at: OffsetDateTime,
 }
 
-/// A row of the table whose state has not been parsed yet.
-struct Raw {
-    id: Uuid,
-    customer_id: Uuid,
-    name: String,
-    url: String,
-    shard: i16,
-    signing_secrets_sealed: String,
-    headers_sealed: Option<String>,
-    rate_limit: Option<i32>,
-    rate_per: Option<String>,
-    max_concurrency: i32,
-    timeout_ms: i32,
-    retry: serde_json::Value,
-    state: String,
-    state_reason: Option<String>,
-    state_changed_at: OffsetDateTime,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
-    append_query: bool,
-    moved_at: OffsetDateTime,
-}
-
-impl TryFrom<Raw> for DestinationRow {
-    type Error = Error;
-
-    fn try_from(raw: Raw) -> Result<Self> {
-        Ok(Self {
-            state: DestinationState::from_name(&raw.state)
-                .ok_or_else(|| Error::unknown("destinations.state", &raw.state))?,
-            id: raw.id,
-            customer_id: raw.customer_id,
-            name: raw.name,
-            url: raw.url,
-            shard: raw.shard,
-            signing_secrets_sealed: raw.signing_secrets_sealed,
-            headers_sealed: raw.headers_sealed,
-            rate_limit: raw.rate_limit,
-            rate_per: raw.rate_per,
-            max_concurrency: raw.max_concurrency,
-            timeout_ms: raw.timeout_ms,
-            retry: raw.retry,
-            state_reason: raw.state_reason,
-            state_changed_at: raw.state_changed_at,
-            created_at: raw.created_at,
-            updated_at: raw.updated_at,
-            append_query: raw.append_query,
-            moved_at: raw.moved_at,
-        })
-    }
+/// The query for [`DestinationRow`]s with these texts before and after its columns.
+macro_rules! destination_rows {
+    ($before:literal + COLUMNS $(+ $after:literal)?, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            DestinationRow,
+            $before
+                + r#" id as "id!: As<DestinationId>", customer_id as "customer_id!: As<CustomerId>", name, url, shard,
+                      signing_secrets_sealed, headers_sealed, rate_limit, rate_per, max_concurrency, timeout_ms, retry,
+                      state as "state!: As<DestinationState>", state_reason, state_changed_at, created_at, updated_at,
+                      append_query, moved_at "#
+                $(+ $after)?,
+            $($argument),*
+        )
+    };
 }
 
 /// The settings that an operator gives a destination.
@@ -162,7 +127,7 @@ pub async fn put<E: From<Error>>(
     let mut change = Change::begin(pool).await?;
     let before = find_in(&mut change, customer, None, Some(name)).await?;
     let (new, shard) = new;
-    let id = before.as_ref().map_or(new, |row| DestinationId::from_uuid(row.id));
+    let id = before.as_ref().map_or(new, |row| row.id);
     let content = plan(id, before.as_ref())?;
     let row = match &before {
         Some(before) => update_in(&mut change, before, &content).await?,
@@ -180,12 +145,11 @@ async fn insert_in(
     content: &Content,
 ) -> Result<DestinationRow> {
     customers::room_for_destination(connection, customer).await?;
-    sqlx::query_as!(
-        Raw,
+    destination_rows!(
         "insert into destinations (id, customer_id, name, shard, url, signing_secrets_sealed, headers_sealed, rate_limit,
                                    rate_per, max_concurrency, timeout_ms, retry, append_query)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-         returning *",
+         returning" + COLUMNS,
         id.uuid(),
         customer.uuid(),
         name,
@@ -201,21 +165,21 @@ async fn insert_in(
         content.append_query
     )
     .fetch_one(connection)
-    .await?
-    .try_into()
+    .await
+    .map_err(Error::from)
 }
 
 async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: &Content) -> Result<DestinationRow> {
-    sqlx::query_as!(
-        Raw,
+    destination_rows!(
         "update destinations
          set url = $4, signing_secrets_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
              max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
              moved_at = case when $13 then clock_timestamp() else moved_at end
          where customer_id = $1 and id = $2 and updated_at = $3
-         returning *",
-        seen.customer_id,
-        seen.id,
+         returning"
+            + COLUMNS,
+        seen.customer_id.uuid(),
+        seen.id.uuid(),
         seen.updated_at,
         content.url,
         content.signing_secrets_sealed,
@@ -229,8 +193,8 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
         content.moves
     )
     .fetch_one(connection)
-    .await?
-    .try_into()
+    .await
+    .map_err(Error::from)
 }
 
 /// Gives the destination with this id or this name the sealed signing secrets that `plan` makes from its row; no other
@@ -251,7 +215,7 @@ pub async fn change_signing_secrets<T, E: From<Error>>(
     let (planned, signing_secrets_sealed) = plan(&before)?;
     sqlx::query!(
         "update destinations set signing_secrets_sealed = $2, updated_at = clock_timestamp() where id = $1",
-        before.id,
+        before.id.uuid(),
         signing_secrets_sealed
     )
     .execute(&mut *change)
@@ -279,17 +243,15 @@ async fn find_in(
     id: Option<DestinationId>,
     name: Option<&str>,
 ) -> Result<Option<DestinationRow>> {
-    sqlx::query_as!(
-        Raw,
-        "select * from destinations where customer_id = $1 and (id = $2 or name = $3)",
+    destination_rows!(
+        "select" + COLUMNS + "from destinations where customer_id = $1 and (id = $2 or name = $3)",
         customer.uuid(),
         id.map(DestinationId::uuid),
         name
     )
     .fetch_optional(connection)
-    .await?
-    .map(DestinationRow::try_from)
-    .transpose()
+    .await
+    .map_err(Error::from)
 }
 
 /// A page of the destinations of a customer, or of all customers, newest first.
@@ -302,19 +264,18 @@ pub async fn page(
     cursor: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DestinationRow>> {
-    sqlx::query_as!(
-        Raw,
-        "select * from destinations where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
-         order by id desc limit $3",
+    destination_rows!(
+        "select"
+            + COLUMNS
+            + "from destinations where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
+               order by id desc limit $3",
         customer.map(CustomerId::uuid),
         cursor,
         limit
     )
     .fetch_all(pool)
-    .await?
-    .into_iter()
-    .map(DestinationRow::try_from)
-    .collect()
+    .await
+    .map_err(Error::from)
 }
 
 /// Pauses, disables or resumes a destination. Returns the new version of the configuration; `None` if the destination
@@ -346,13 +307,13 @@ pub async fn set_state(
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>> {
+pub async fn disable(pool: &Pool, id: DestinationId, reason: &str) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations
          set state = 'disabled', state_reason = $2, state_changed_at = now(), updated_at = clock_timestamp()
          where id = $1 and state = 'active'",
-        id,
+        id.uuid(),
         reason
     )
     .execute(&mut *change)

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use shared::id::SourceId;
-use uuid::Uuid;
+use shared::id::{CustomerId, SourceId};
 
-use super::sources::{EDGE_CHECK_SOON, SourceRow};
+use super::column::As;
+use super::sources::{EDGE_CHECK_SOON, SourceRow, source_rows};
 use crate::{Error, Pool, Result};
 
 /// How long after a comparison without a difference the next one is due.
@@ -28,7 +28,7 @@ pub enum Claimed {
 /// A deleted source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedRow {
-    pub id: Uuid,
+    pub id: SourceId,
     pub name: String,
     /// The revision of the tombstone.
     pub revision: i64,
@@ -51,15 +51,15 @@ pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>> {
                          order by edge_check_at limit $1 for update skip locked)
             returning id
          )
-         select id as "id!", true as "live!" from live union all select id, false from deleted"#,
+         select id as "id!: As<SourceId>", true as "live!" from live union all select id, false from deleted"#,
         limit,
         CLAIM.as_secs_f64()
     )
     .fetch_all(pool)
     .await?;
-    let claimed = claimed.into_iter().map(|row| match (SourceId::from_uuid(row.id), row.live) {
-        (id, true) => Claimed::Source(id),
-        (id, false) => Claimed::Deleted(id),
+    let claimed = claimed.into_iter().map(|row| match row.live {
+        true => Claimed::Source(row.id.into()),
+        false => Claimed::Deleted(row.id.into()),
     });
     Ok(claimed.collect())
 }
@@ -87,7 +87,7 @@ pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<()> {
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<SourceRow>> {
-    sqlx::query_as!(SourceRow, "select * from sources where id = $1 and edge_revision = revision", id.uuid())
+    source_rows!("select" + COLUMNS + "from sources where id = $1 and edge_revision = revision", id.uuid())
         .fetch_optional(pool)
         .await
         .map_err(Error::from)
@@ -98,10 +98,14 @@ pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<Source
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedRow>> {
-    sqlx::query_as!(DeletedRow, "select id, name, revision from deleted_sources where id = $1", id.uuid())
-        .fetch_optional(pool)
-        .await
-        .map_err(Error::from)
+    sqlx::query_as!(
+        DeletedRow,
+        r#"select id as "id!: As<SourceId>", name, revision from deleted_sources where id = $1"#,
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(Error::from)
 }
 
 /// Records that the edge holds a source exactly as in this row.
@@ -112,7 +116,7 @@ pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<()> {
     sqlx::query!(
         "update sources set edge_check_at = now() + $3::float8 * interval '1 second'
          where id = $1 and edge_revision = $2 and edge_check_at = $4",
-        row.id,
+        row.id.uuid(),
         row.edge_revision,
         LATER.as_secs_f64(),
         row.edge_check_at
@@ -129,12 +133,12 @@ pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<()> {
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn source_differs(pool: &Pool, row: &SourceRow, least: i64, difference: &str) -> Result<Option<SourceRow>> {
-    sqlx::query_as!(
-        SourceRow,
+    source_rows!(
         "update sources set revision = greatest(revision, $4), edge_revision = 0, edge_digest = null, edge_error = $5
          where id = $1 and revision = $2 and edge_revision = revision and edge_digest is not distinct from $3
-         returning *",
-        row.id,
+         returning"
+            + COLUMNS,
+        row.id.uuid(),
         row.revision,
         row.edge_digest,
         least,

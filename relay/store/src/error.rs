@@ -93,11 +93,6 @@ impl Error {
         Self::new(Kind::Changed, what)
     }
 
-    /// A column holds a text that this relay does not know.
-    pub(crate) fn unknown(column: &str, text: &str) -> Self {
-        Self::new(Kind::Other, format!("{column} holds {text:?}, which this relay does not know"))
-    }
-
     /// The kind of failure.
     #[must_use]
     pub const fn kind(&self) -> Kind {

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use model::event::{EventMeta, Verification};
 use shared::id::{CustomerId, EventId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::insert_deliveries;
+use super::column::{As, Maybe, meta};
 use super::configuration::Version;
 use super::new_event::NewEvent;
 use super::search::{self, Order, Range, Search, remaining};
@@ -16,47 +18,40 @@ use crate::{Error, Pool, Result};
 /// An event without its headers and body.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
+    pub id: EventId,
+    pub source_id: SourceId,
     /// `None` if the source has been deleted.
     pub source_name: Option<String>,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub body_size: i32,
-    pub verification: String,
+    pub verification: Verification,
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
     pub copies: i32,
-    pub same_key_as: Option<Uuid>,
+    pub same_key_as: Option<EventId>,
 }
 
 /// An event without its body.
 #[derive(Debug, Clone)]
 pub struct EventRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
-    pub source_id: Uuid,
+    pub meta: EventMeta,
+    pub customer_id: CustomerId,
     pub source_name: Option<String>,
-    pub received_at: OffsetDateTime,
     pub stored_at: OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
     pub body_size: i32,
-    pub verification: String,
+    pub verification: Verification,
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
     pub copies: i32,
-    pub same_key_as: Option<Uuid>,
+    pub same_key_as: Option<EventId>,
 }
 
 /// The first copy of an event that has another body.
 #[derive(Debug, Clone)]
 pub struct ChangedCopyRow {
-    pub id: Uuid,
+    pub id: EventId,
     pub body_size: i32,
 }
 
@@ -66,7 +61,7 @@ pub struct Selection {
     pub source: Option<SourceId>,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
-    pub verification: Option<&'static str>,
+    pub verification: Option<Verification>,
 }
 
 /// A search for a page of events, newest first.
@@ -87,8 +82,8 @@ impl Search for Page {
             return Ok(None);
         }
         let by = search::Events {
-            source: self.selection.source.map(SourceId::uuid),
-            in_quarantine: self.selection.verification == Some("failed"),
+            source: self.selection.source,
+            in_quarantine: self.selection.verification == Some(Verification::Failed),
         };
         let by = if plain { search::Events::default() } else { by };
         by.edge(pool, Order::NewestFirst, range, rows).await
@@ -112,8 +107,10 @@ async fn page(
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         SummaryRow,
-        r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
-                  provider_event_id, body_size, verification, failure_cause, failure_detail, copies, same_key_as
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
+                  sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
+                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
+                  same_key_as as "same_key_as!: Maybe<EventId>"
            from events left join sources on sources.id = events.source_id
            where (events.customer_id = $1 or $1::uuid is null)
              and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
@@ -124,7 +121,7 @@ async fn page(
         selection.source.map(SourceId::uuid),
         selection.event_type,
         selection.provider_event_id,
-        selection.verification,
+        selection.verification.map(Verification::name),
         range.from,
         range.until,
         limit
@@ -139,19 +136,31 @@ async fn page(
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>> {
-    sqlx::query_as!(
-        EventRow,
-        r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
-                  type as event_type, provider_event_id, method, query, headers, body_size, verification,
-                  failure_cause, failure_detail, copies, same_key_as
+    let row = sqlx::query!(
+        r#"select events.id as "id!: As<EventId>", events.customer_id as "customer_id!: As<CustomerId>",
+                  source_id as "source_id!: As<SourceId>", sources.name as "source_name?", received_at, stored_at,
+                  type as event_type, provider_event_id, method, query, headers, body_size,
+                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
+                  same_key_as as "same_key_as!: Maybe<EventId>"
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
         id.uuid()
     )
     .fetch_optional(pool)
-    .await
-    .map_err(Error::from)
+    .await?;
+    Ok(row.map(|row| EventRow {
+        meta: meta!(row),
+        customer_id: row.customer_id.into(),
+        source_name: row.source_name,
+        stored_at: row.stored_at,
+        body_size: row.body_size,
+        verification: row.verification.into(),
+        failure_cause: row.failure_cause,
+        failure_detail: row.failure_detail,
+        copies: row.copies,
+        same_key_as: row.same_key_as.into(),
+    }))
 }
 
 /// The event that a copy belongs to, by the id that the copy was acknowledged with.
@@ -167,12 +176,12 @@ pub async fn of_copy(pool: &Pool, copy: EventId) -> Result<Option<EventId>> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopyRow>> {
+pub async fn changed_copy(pool: &Pool, event: EventId) -> Result<Option<ChangedCopyRow>> {
     sqlx::query_as!(
         ChangedCopyRow,
-        r#"select changed_copy_id as "id!", octet_length(changed_copy) as "body_size!"
+        r#"select changed_copy_id as "id!: As<EventId>", octet_length(changed_copy) as "body_size!"
            from event_bodies where event_id = $1 and changed_copy_id is not null"#,
-        event
+        event.uuid()
     )
     .fetch_optional(pool)
     .await
@@ -183,8 +192,8 @@ pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopy
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>> {
-    let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event);
+pub async fn changed_copy_body(pool: &Pool, event: EventId) -> Result<Option<Vec<u8>>> {
+    let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event.uuid());
     Ok(body.fetch_optional(pool).await?.flatten())
 }
 
@@ -213,8 +222,8 @@ pub async fn release(pool: &Pool, event: &NewEvent, version: Version, dedupe_day
     copies::claim(&mut transaction, event.claim().as_slice(), window).await?;
     let released = sqlx::query!(
         "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",
-        event.customer_id,
-        event.id
+        event.customer_id.uuid(),
+        event.id.uuid()
     )
     .execute(&mut *transaction)
     .await?;

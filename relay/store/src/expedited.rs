@@ -1,9 +1,10 @@
 //! Expedited deliveries: pending deliveries that an operator has retried. Each has a mark in its row until an attempt
 //! of it is settled, so the request survives a crash and a change of owner.
 
-use shared::id::{DeliveryId, DestinationId};
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId};
 use uuid::Uuid;
 
+use super::column::{As, Maybe};
 use super::pending::{self, DueRow, EventRow};
 use crate::{Pool, Result};
 
@@ -51,12 +52,15 @@ pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>> {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<DueRow>, Vec<EventRow>)> {
+pub async fn due(pool: &Pool, destination: DestinationId, ids: &[DeliveryId]) -> Result<(Vec<DueRow>, Vec<EventRow>)> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query_as!(
         DueRow,
-        r#"select due.id, due.destination_id, due.event_id, due.route_id, due.route_version,
-                  coalesce(route.poison, gone.poison, 'block') = 'skip' as "skips!", due.replay_id, due.due_at, due.attempts,
-                  due.schedule_start, due.throttled, due.order_key,
+        r#"select due.id as "id!: As<DeliveryId>", due.destination_id as "destination_id!: As<DestinationId>",
+                  due.event_id as "event_id!: As<EventId>", due.route_id as "route_id!: Maybe<RouteId>",
+                  due.route_version, coalesce(route.poison, gone.poison, 'block') = 'skip' as "skips!",
+                  due.replay_id as "replay_id!: Maybe<ReplayId>", due.due_at, due.attempts, due.schedule_start,
+                  due.throttled, due.order_key,
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
@@ -74,11 +78,11 @@ pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<Du
            ) gone on true
            where due.id = any($1) and due.destination_id = $2 and due.expedited_at is not null and due.due_at <= now()
            order by due.expedited_at, due.id"#,
-        ids,
-        destination
+        &ids,
+        destination.uuid()
     )
     .fetch_all(pool)
     .await?;
-    let events = pending::events(pool, rows.iter().map(|row| row.event_id).collect(), true).await?;
+    let events = pending::events(pool, rows.iter().map(|row| row.event_id.uuid()).collect(), true).await?;
     Ok((rows, events))
 }

@@ -1,9 +1,11 @@
 //! Deliveries that are held individually: their number, since when they are held, and their release.
 
 use model::held_by::HeldBy;
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::column::As;
 use crate::{Connection, Error, Pool, Result};
 
 /// The most held deliveries of one cause that are counted.
@@ -16,15 +18,15 @@ const DECIDED_BY_ITSELF_S: f64 = 60.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     All,
-    Destination(Uuid),
-    Route(Uuid),
-    Source(Uuid),
+    Destination(DestinationId),
+    Route(RouteId),
+    Source(SourceId),
 }
 
 /// A delivery that is no longer held, or whose route is to be evaluated now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
-    pub destination_id: Uuid,
+    pub destination_id: DestinationId,
     /// Whether its route is evaluated again before it is sent.
     pub undecided: bool,
 }
@@ -36,7 +38,7 @@ pub struct Released {
 /// Returns an error if a query fails; then nothing was written.
 pub async fn release(
     pool: &Pool,
-    customer: Uuid,
+    customer: CustomerId,
     of: Of,
     by: &[HeldBy],
     before: OffsetDateTime,
@@ -55,7 +57,7 @@ pub async fn release(
                        order by pending.held_at limit $4 for update skip locked
                    ) held
                    limit $4"#,
-                customer,
+                customer.uuid(),
                 &by as &[&str],
                 before,
                 limit
@@ -73,11 +75,11 @@ pub async fn release(
                        order by pending.held_at limit $4 for update skip locked
                    ) held
                    limit $4"#,
-                customer,
+                customer.uuid(),
                 &by as &[&str],
                 before,
                 limit,
-                destination
+                destination.uuid()
             )
             .fetch_all(&mut *transaction)
             .await?
@@ -92,11 +94,11 @@ pub async fn release(
                        order by pending.held_at limit $4 for update skip locked
                    ) held
                    limit $4"#,
-                customer,
+                customer.uuid(),
                 &by as &[&str],
                 before,
                 limit,
-                route
+                route.uuid()
             )
             .fetch_all(&mut *transaction)
             .await?
@@ -111,11 +113,11 @@ pub async fn release(
                        order by pending.held_at limit $4 for update skip locked
                    ) held
                    limit $4"#,
-                customer,
+                customer.uuid(),
                 &by as &[&str],
                 before,
                 limit,
-                source
+                source.uuid()
             )
             .fetch_all(&mut *transaction)
             .await?
@@ -147,24 +149,25 @@ pub(super) enum Release {
 pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release: Release) -> Result<Vec<Released>> {
     sqlx::query_as!(
         Released,
-        "update pending_deliveries pending
-         set due_at = case when undecided then due_at else least(due_at, now()) end,
-             expedited_at = case when $2 and not undecided then coalesce(expedited_at, now()) else expedited_at end,
-             not_before = null,
-             held_reason = case when undecided then held_reason end,
-             held_at = case when undecided then now() end,
-             decide_at = case when undecided then now() end,
-             decide_tries = 0,
-             not_sent = 0,
-             not_sent_reason = null,
-             route_version = case
-                 when $3 and (select transform is null from routes where routes.id = pending.route_id) then route_version
-                 else coalesce(
-                     (select version from routes where routes.id = pending.route_id),
-                     (select max(version) from route_versions kept where kept.route_id = pending.route_id),
-                     route_version) end
-         where id = any($1)
-         returning destination_id, undecided",
+        r#"update pending_deliveries pending
+           set due_at = case when undecided then due_at else least(due_at, now()) end,
+               expedited_at = case when $2 and not undecided then coalesce(expedited_at, now()) else expedited_at end,
+               not_before = null,
+               held_reason = case when undecided then held_reason end,
+               held_at = case when undecided then now() end,
+               decide_at = case when undecided then now() end,
+               decide_tries = 0,
+               not_sent = 0,
+               not_sent_reason = null,
+               route_version = case
+                   when $3 and (select transform is null from routes where routes.id = pending.route_id)
+                   then route_version
+                   else coalesce(
+                       (select version from routes where routes.id = pending.route_id),
+                       (select max(version) from route_versions kept where kept.route_id = pending.route_id),
+                       route_version) end
+           where id = any($1)
+           returning destination_id as "destination_id!: As<DestinationId>", undecided"#,
         ids,
         release == Release::Retry,
         release == Release::RouteChanged
@@ -176,7 +179,7 @@ pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release:
 
 /// The held deliveries of a destination with one cause.
 pub struct CountRow {
-    pub held_by: String,
+    pub held_by: HeldBy,
     /// At most [`COUNTED`].
     pub count: i64,
     /// When the oldest of them was held.
@@ -187,11 +190,11 @@ pub struct CountRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
+pub async fn counts(pool: &Pool, destination: DestinationId) -> Result<Vec<CountRow>> {
     let by: Vec<&str> = HeldBy::ALL.iter().map(|by| by.name()).collect();
     sqlx::query_as!(
         CountRow,
-        r#"select kinds.kind as "held_by!", counted.count as "count!", counted.since
+        r#"select kinds.kind as "held_by!: As<HeldBy>", counted.count as "count!", counted.since
            from unnest($2::text[]) as kinds (kind)
            cross join lateral (
                select count(*) as count, min(held_at) as since from (
@@ -201,7 +204,7 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
                ) held
            ) counted
            where counted.count > 0"#,
-        destination,
+        destination.uuid(),
         &by as &[&str],
         COUNTED
     )
@@ -213,8 +216,8 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
 /// A destination that has held deliveries of one cause, for which no operational event has been stored yet.
 #[derive(Debug, Clone)]
 pub struct Begun {
-    pub destination_id: Uuid,
-    pub held_by: String,
+    pub destination_id: DestinationId,
+    pub held_by: HeldBy,
     pub since: OffsetDateTime,
     /// The reason of the oldest of these deliveries.
     pub reason: String,
@@ -261,7 +264,8 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
     .await?;
     let begun = sqlx::query_as!(
         Begun,
-        r#"select held.destination_id, held.held_by, held.since, oldest.held_reason as "reason!"
+        r#"select held.destination_id as "destination_id!: As<DestinationId>",
+                  held.held_by as "held_by!: As<HeldBy>", held.since, oldest.held_reason as "reason!"
            from held_deliveries held
            cross join lateral (
                select held_reason, decide_at from pending_deliveries pending
@@ -290,8 +294,8 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
 pub async fn told(pool: &Pool, begun: &Begun) -> Result<()> {
     sqlx::query!(
         "update held_deliveries set told = true where destination_id = $1 and held_by = $2 and since = $3",
-        begun.destination_id,
-        begun.held_by,
+        begun.destination_id.uuid(),
+        begun.held_by.name(),
         begun.since
     )
     .execute(pool)

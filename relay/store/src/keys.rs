@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use shared::id::{EventId, SourceId};
 use uuid::Uuid;
 
 use super::Connection;
+use super::column::As;
 use crate::Result;
 
 /// A key of one source.
-pub(super) type Key = (Uuid, [u8; 32]);
+pub(super) type Key = (SourceId, [u8; 32]);
 
 /// The event that holds a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub(super) event_id: Uuid,
+    pub(super) event_id: EventId,
     /// The beginning of the hash of its body.
     pub(super) body: [u8; 16],
 }
@@ -49,9 +51,9 @@ pub(super) async fn claim(
     }
     // The same order in every replica, so that two transactions with the same keys wait for each other and do not
     // deadlock.
-    let sources: Vec<Uuid> = claims.keys().map(|(source, _)| *source).collect();
+    let sources: Vec<Uuid> = claims.keys().map(|(source, _)| source.uuid()).collect();
     let keys: Vec<&[u8]> = claims.keys().map(|(_, key)| key.as_slice()).collect();
-    let event_ids: Vec<Uuid> = claims.values().map(|holder| holder.event_id).collect();
+    let event_ids: Vec<Uuid> = claims.values().map(|holder| holder.event_id.uuid()).collect();
     let bodies: Vec<&[u8]> = claims.values().map(|holder| holder.body.as_slice()).collect();
     let days_after = i32::from(window.near_midnight);
     let claimed = sqlx::query_scalar!(
@@ -73,19 +75,20 @@ pub(super) async fn claim(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let claimed: HashSet<Uuid> = claimed.into_iter().collect();
+    let claimed: HashSet<EventId> = claimed.into_iter().map(EventId::from_uuid).collect();
     let lost: Vec<Key> =
         claims.iter().filter(|(_, holder)| !claimed.contains(&holder.event_id)).map(|(key, _)| *key).collect();
     let mut holders: HashMap<Key, Holder> = claims.into_iter().collect();
     if lost.is_empty() {
         return Ok(holders);
     }
-    let lost_sources: Vec<Uuid> = lost.iter().map(|(source, _)| *source).collect();
+    let lost_sources: Vec<Uuid> = lost.iter().map(|(source, _)| source.uuid()).collect();
     let lost_keys: Vec<&[u8]> = lost.iter().map(|(_, key)| key.as_slice()).collect();
     // If the event itself holds the key, another replica has just committed a claim for the same message; the insert of
     // the event then finds the stored event. Of two holders the older one counts.
     let rows = sqlx::query!(
-        r#"select held.source_id, held.key, held.event_id, held.body_hash
+        r#"select held.source_id as "source_id!: As<SourceId>", held.key, held.event_id as "event_id!: As<EventId>",
+                  held.body_hash
            from unnest($1::uuid[], $2::bytea[]) as claim (source_id, key)
            join event_keys held on held.source_id = claim.source_id and held.key = claim.key
             and held.day between now()::date - $3::int and now()::date + $4::int
@@ -99,7 +102,7 @@ pub(super) async fn claim(
     .await?;
     for row in rows {
         let (Ok(key), Ok(body)) = (row.key.try_into(), row.body_hash.try_into()) else { continue };
-        holders.insert((row.source_id, key), Holder { event_id: row.event_id, body });
+        holders.insert((row.source_id.into(), key), Holder { event_id: row.event_id.into(), body });
     }
     Ok(holders)
 }

@@ -2,26 +2,28 @@
 
 use std::time::Duration;
 
+use model::event::Verification;
 use model::held_by::HeldBy;
 use shared::envelope::Failure;
 use shared::extract::DedupeKey;
+use shared::header::HeaderList;
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, RouteId, SourceId};
 use shared::source::QuarantineLimits;
-use uuid::Uuid;
 
 /// An event to be stored, with the deliveries that its routes make.
 pub struct NewEvent {
-    pub id: Uuid,
-    pub customer_id: Uuid,
-    pub source_id: Uuid,
+    pub id: EventId,
+    pub customer_id: CustomerId,
+    pub source_id: SourceId,
     pub received_at: time::OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub dedupe_key: Option<DedupeKey>,
     pub method: String,
     pub query: String,
-    pub headers: serde_json::Value,
+    pub headers: HeaderList,
     pub body: Vec<u8>,
-    pub verification: &'static str,
+    pub verification: Verification,
     /// Why its verification failed, if it is stored nevertheless.
     pub failure: Option<Failure>,
     /// The limits of its source, if its verification failed and the source keeps such events.
@@ -45,9 +47,9 @@ impl NewEvent {
 
 /// A delivery to be stored with its event.
 pub struct NewDelivery {
-    pub id: Uuid,
-    pub destination_id: Uuid,
-    pub route_id: Uuid,
+    pub id: DeliveryId,
+    pub destination_id: DestinationId,
+    pub route_id: RouteId,
     /// The version of the route that made the delivery.
     pub route_version: i32,
     /// A hash of its order key: deliveries with the same one are sent one after the other.
@@ -71,7 +73,7 @@ pub struct Undecided {
 /// The claim of an event to the key that its copies share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    pub source_id: Uuid,
-    pub event_id: Uuid,
+    pub source_id: SourceId,
+    pub event_id: EventId,
     pub key: DedupeKey,
 }

@@ -2,24 +2,28 @@
 
 use std::collections::{HashMap, HashSet};
 
+use model::event::EventMeta;
+use model::lane::Lane;
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::column::{As, meta};
 use crate::configuration::Version;
 use crate::signals::Position;
 use crate::{Error, LARGE_BYTES, Pool, Result};
 
 /// A due delivery.
 pub struct DueRow {
-    pub id: Uuid,
-    pub destination_id: Uuid,
-    pub event_id: Uuid,
-    pub route_id: Option<Uuid>,
+    pub id: DeliveryId,
+    pub destination_id: DestinationId,
+    pub event_id: EventId,
+    pub route_id: Option<RouteId>,
     /// The version of the route that made it.
     pub route_version: i32,
     /// For a delivery with an order key: whether later deliveries of the key can be sent while this one is retried.
     pub skips: bool,
-    pub replay_id: Option<Uuid>,
+    pub replay_id: Option<ReplayId>,
     pub due_at: OffsetDateTime,
     pub attempts: i16,
     pub schedule_start: i16,
@@ -40,14 +44,7 @@ pub struct DueRow {
 
 /// The event of a due delivery, without its body if that is large; see [`body`].
 pub struct EventRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
-    pub received_at: OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
+    pub meta: EventMeta,
     /// Of headers and query, in bytes.
     pub head_size: i32,
     pub body: Option<Vec<u8>>,
@@ -57,17 +54,17 @@ pub struct EventRow {
 
 /// An order key whose deliveries are not read in one lane.
 pub struct Busy {
-    pub destination: Uuid,
-    pub lane: i16,
+    pub destination: DestinationId,
+    pub lane: Lane,
     pub key: i64,
 }
 
 /// Due deliveries, and when they were read, by the database's clock.
 pub struct Due {
     pub rows: Vec<DueRow>,
-    pub events: HashMap<Uuid, EventRow>,
+    pub events: HashMap<EventId, EventRow>,
     /// Destinations for which some of the deliveries found were left out because of the size limit.
-    pub left_out: HashSet<Uuid>,
+    pub left_out: HashSet<DestinationId>,
     pub read_at: OffsetDateTime,
 }
 
@@ -93,16 +90,19 @@ pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 #[expect(clippy::too_many_arguments, reason = "the lanes of one statement, column by column")]
 pub async fn due(
     pool: &Pool,
-    destinations: &[Uuid],
-    lanes: &[i16],
+    destinations: Vec<DestinationId>,
+    lanes: &[Lane],
     begins: &[OffsetDateTime],
     limits: &[i64],
-    known: &[Uuid],
+    known: Vec<DeliveryId>,
     busy: &[Busy],
     bodies: bool,
 ) -> Result<Due> {
-    let busy_destinations: Vec<Uuid> = busy.iter().map(|busy| busy.destination).collect();
-    let busy_lanes: Vec<i16> = busy.iter().map(|busy| busy.lane).collect();
+    let destinations: Vec<Uuid> = destinations.into_iter().map(DestinationId::uuid).collect();
+    let lanes: Vec<i16> = lanes.iter().map(|lane| lane.number()).collect();
+    let known: Vec<Uuid> = known.into_iter().map(DeliveryId::uuid).collect();
+    let busy_destinations: Vec<Uuid> = busy.iter().map(|busy| busy.destination.uuid()).collect();
+    let busy_lanes: Vec<i16> = busy.iter().map(|busy| busy.lane.number()).collect();
     let busy_keys: Vec<i64> = busy.iter().map(|busy| busy.key).collect();
     let mut heads = sqlx::query!(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
@@ -141,11 +141,11 @@ pub async fn due(
                where kept.route_id = due.route_id and due.order_key is not null and route.id is null
                order by version desc limit 1
            ) gone on true"#,
-        destinations,
-        lanes,
+        &destinations,
+        &lanes,
         begins,
         limits,
-        known,
+        &known,
         &busy_destinations,
         &busy_lanes,
         &busy_keys
@@ -162,25 +162,26 @@ pub async fn due(
     let (mut body_bytes, mut bytes) = (0, 0);
     for heads in heads.chunks(EVENTS_AT_ONCE) {
         if bytes >= MOST_BYTES {
-            due.left_out.extend(heads.iter().filter_map(|head| head.destination_id));
+            due.left_out.extend(heads.iter().filter_map(|head| head.destination_id).map(DestinationId::from_uuid));
             continue;
         }
-        let wanted = heads.iter().filter_map(|head| head.event_id).filter(|id| !due.events.contains_key(id));
+        let wanted = heads.iter().filter_map(|head| head.event_id);
+        let wanted = wanted.filter(|id| !due.events.contains_key(&EventId::from_uuid(*id)));
         for event in events(pool, wanted.collect(), bodies && body_bytes < MOST_BODY_BYTES).await? {
             let of_body = event.body.as_ref().map_or(0, Vec::len);
             body_bytes += of_body;
             bytes += of_body + usize::try_from(event.head_size).unwrap_or(0);
-            due.events.insert(event.id, event);
+            due.events.insert(event.meta.id, event);
         }
         due.rows.extend(heads.iter().filter_map(|head| {
             Some(DueRow {
-                id: head.id?,
-                destination_id: head.destination_id?,
-                event_id: head.event_id?,
-                route_id: head.route_id,
+                id: DeliveryId::from_uuid(head.id?),
+                destination_id: DestinationId::from_uuid(head.destination_id?),
+                event_id: EventId::from_uuid(head.event_id?),
+                route_id: head.route_id.map(RouteId::from_uuid),
                 route_version: head.route_version?,
                 skips: head.skips,
-                replay_id: head.replay_id,
+                replay_id: head.replay_id.map(ReplayId::from_uuid),
                 due_at: head.due_at?,
                 attempts: head.attempts?,
                 schedule_start: head.schedule_start?,
@@ -206,9 +207,9 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
     }
     ids.sort_unstable();
     ids.dedup();
-    sqlx::query_as!(
-        EventRow,
-        r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
+    sqlx::query!(
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>", received_at,
+                  type as event_type, provider_event_id, method, query, headers,
                   octet_length(headers::text) + octet_length(query) as "head_size!", body as "body?", body_size
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id = any($1) and body_size <= $2
@@ -216,6 +217,7 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
         &ids,
         if bodies { SMALL_BODY_BYTES } else { -1 }
     )
+    .map(|row| EventRow { meta: meta!(row), head_size: row.head_size, body: row.body, body_size: row.body_size })
     .fetch_all(pool)
     .await
     .map_err(Error::from)
@@ -223,8 +225,8 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
 
 /// When the first delivery of a lane is due.
 pub struct NextDueRow {
-    pub destination_id: Uuid,
-    pub lane: i16,
+    pub destination_id: DestinationId,
+    pub lane: Lane,
     /// `None` if all deliveries of the lane are held.
     pub due_at: Option<OffsetDateTime>,
 }
@@ -287,7 +289,8 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
     let now = first.now;
     let lanes = rows.into_iter().filter_map(|row| {
-        Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
+        let (destination_id, lane) = (DestinationId::from_uuid(row.destination_id?), Lane::from_number(row.lane?)?);
+        Some(NextDueRow { destination_id, lane, due_at: row.due_at })
     });
     Ok(Scan { version, lanes: lanes.collect(), now, signals, horizon, expedited })
 }
@@ -296,9 +299,9 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>> {
+pub async fn body(pool: &Pool, event: EventId) -> Result<Option<Vec<u8>>> {
     let mut connection = pool.acquire().await?;
-    let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)
+    let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event.uuid())
         .fetch_optional(&mut connection)
         .await?;
     if body.as_ref().is_some_and(|body| body.len() > LARGE_BYTES) {

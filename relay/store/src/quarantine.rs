@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use shared::id::SourceId;
+use shared::id::{EventId, RejectionId, SourceId};
 use shared::source::QuarantineLimits;
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
 
+use super::column::{As, Maybe};
 use super::new_event::NewEvent;
 use super::{Connection, Pool};
 use crate::{Error, Result};
@@ -23,13 +24,13 @@ pub struct Usage {
     pub bytes: i64,
     /// Events beyond the limits.
     pub rejected: i64,
-    rejection_id: Option<Uuid>,
+    rejection_id: Option<RejectionId>,
 }
 
 /// A source that has reached its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
-    pub source_id: Uuid,
+    pub source_id: SourceId,
     pub hour: OffsetDateTime,
 }
 
@@ -37,7 +38,7 @@ pub struct Full {
 #[derive(Debug, Default)]
 pub struct Beyond {
     /// The events that must not be stored.
-    pub events: HashSet<Uuid>,
+    pub events: HashSet<EventId>,
     /// The sources for which the operational event `source.quarantine_full` is to be stored now.
     pub full: Vec<Full>,
 }
@@ -49,8 +50,8 @@ pub struct Beyond {
 pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>> {
     sqlx::query_as!(
         Usage,
-        "select hour, events, bytes, rejected, rejection_id from quarantine_usage
-         where source_id = $1 and hour >= date_trunc('hour', now(), 'UTC')",
+        r#"select hour, events, bytes, rejected, rejection_id as "rejection_id!: Maybe<RejectionId>"
+           from quarantine_usage where source_id = $1 and hour >= date_trunc('hour', now(), 'UTC')"#,
         source.uuid()
     )
     .fetch_optional(pool)
@@ -61,7 +62,7 @@ pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>> {
 /// Charges the events that failed verification to the limits of their sources, and returns the events beyond the
 /// limits. The rows of the sources are locked until the transaction ends.
 pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) -> Result<Beyond> {
-    let mut by_source: BTreeMap<Uuid, (QuarantineLimits, Vec<&NewEvent>)> = BTreeMap::new();
+    let mut by_source: BTreeMap<SourceId, (QuarantineLimits, Vec<&NewEvent>)> = BTreeMap::new();
     for event in events {
         if let Some(limits) = event.quarantine {
             by_source.entry(event.source_id).or_insert((limits, Vec::new())).1.push(event);
@@ -71,7 +72,7 @@ pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) ->
     if by_source.is_empty() {
         return Ok(beyond);
     }
-    let sources: Vec<Uuid> = by_source.keys().copied().collect();
+    let sources: Vec<Uuid> = by_source.keys().map(|id| id.uuid()).collect();
     let mut usages = lock(connection, &sources).await?;
     for (source_id, (limits, events)) in by_source {
         let Some(usage) = usages.get_mut(&source_id) else { continue };
@@ -115,33 +116,35 @@ fn is_reported(before: i64, after: i64) -> bool {
     before.leading_zeros() != after.leading_zeros()
 }
 
-async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<Uuid, Usage>> {
+async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<SourceId, Usage>> {
     // In the order of the ids, so that two replicas wait for each other and do not deadlock.
     let rows = sqlx::query!(
-        "insert into quarantine_usage as usage (source_id, hour)
-         select source_id, date_trunc('hour', now(), 'UTC') from unnest($1::uuid[]) as source (source_id)
-         on conflict (source_id) do update
-         set events = case when usage.hour >= excluded.hour then usage.events else 0 end,
-             bytes = case when usage.hour >= excluded.hour then usage.bytes else 0 end,
-             rejected = case when usage.hour >= excluded.hour then usage.rejected else 0 end,
-             rejection_id = case when usage.hour >= excluded.hour then usage.rejection_id end,
-             hour = greatest(usage.hour, excluded.hour)
-         returning source_id, hour, events, bytes, rejected, rejection_id",
+        r#"insert into quarantine_usage as usage (source_id, hour)
+           select source_id, date_trunc('hour', now(), 'UTC') from unnest($1::uuid[]) as source (source_id)
+           on conflict (source_id) do update
+           set events = case when usage.hour >= excluded.hour then usage.events else 0 end,
+               bytes = case when usage.hour >= excluded.hour then usage.bytes else 0 end,
+               rejected = case when usage.hour >= excluded.hour then usage.rejected else 0 end,
+               rejection_id = case when usage.hour >= excluded.hour then usage.rejection_id end,
+               hour = greatest(usage.hour, excluded.hour)
+           returning source_id as "source_id!: As<SourceId>", hour, events, bytes, rejected,
+                     rejection_id as "rejection_id!: Maybe<RejectionId>""#,
         sources
     )
     .fetch_all(connection)
     .await?;
     let usages = rows.into_iter().map(|row| {
-        let (hour, events, bytes) = (row.hour, row.events, row.bytes);
-        (row.source_id, Usage { hour, events, bytes, rejected: row.rejected, rejection_id: row.rejection_id })
+        let (hour, events, bytes, rejected) = (row.hour, row.events, row.bytes, row.rejected);
+        (row.source_id.into(), Usage { hour, events, bytes, rejected, rejection_id: row.rejection_id.into() })
     });
     Ok(usages.collect())
 }
 
-async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Result<()> {
+async fn write(connection: &mut Connection, usages: &HashMap<SourceId, Usage>) -> Result<()> {
     let column = |of: fn(&Usage) -> i64| usages.values().map(of).collect::<Vec<i64>>();
-    let ids: Vec<Uuid> = usages.keys().copied().collect();
-    let rejections: Vec<Option<Uuid>> = usages.values().map(|usage| usage.rejection_id).collect();
+    let ids: Vec<Uuid> = usages.keys().map(|id| id.uuid()).collect();
+    let rejections: Vec<Option<Uuid>> =
+        usages.values().map(|usage| usage.rejection_id.map(RejectionId::uuid)).collect();
     sqlx::query!(
         "update quarantine_usage usage
          set events = charged.events, bytes = charged.bytes, rejected = charged.rejected,
@@ -163,18 +166,18 @@ async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Re
 /// Counts events in the row of rejections for this hour, and returns its id.
 async fn count(
     connection: &mut Connection,
-    row: Option<Uuid>,
+    row: Option<RejectionId>,
     limits: QuarantineLimits,
     first: &NewEvent,
     last: &NewEvent,
     count: usize,
-) -> Result<Uuid> {
+) -> Result<RejectionId> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let size = i64::try_from(last.body.len()).unwrap_or(i64::MAX);
     if let Some(id) = row {
         let counted = sqlx::query!(
             "update rejections set count = count + $2, last_at = greatest(last_at, $3), size = $4 where id = $1",
-            id,
+            id.uuid(),
             count,
             last.received_at,
             size
@@ -185,7 +188,7 @@ async fn count(
             return Ok(id);
         }
     }
-    let id = Uuid::new_v7(Timestamp::now(NoContext));
+    let id = RejectionId::from_uuid(Uuid::new_v7(Timestamp::now(NoContext)));
     let QuarantineLimits { events_per_hour, bytes_per_hour, .. } = limits;
     let detail = format!(
         "the quarantine of the source is full: it stores at most {events_per_hour} events and {bytes_per_hour} bytes \
@@ -194,8 +197,8 @@ async fn count(
     sqlx::query!(
         "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
          values ($1, $2, $3, $4, $5, $6, $7, $8, 'unknown')",
-        id,
-        first.source_id,
+        id.uuid(),
+        first.source_id.uuid(),
         CAUSE,
         detail,
         count,
@@ -210,22 +213,26 @@ async fn count(
 
 #[cfg(test)]
 mod tests {
+    use model::event::Verification;
+    use shared::header::HeaderList;
+
     use super::*;
+    use crate::DEFAULT_CUSTOMER;
 
     fn event(size: usize) -> NewEvent {
         NewEvent {
-            id: Uuid::new_v7(Timestamp::now(NoContext)),
-            customer_id: Uuid::nil(),
-            source_id: Uuid::nil(),
+            id: EventId::from_uuid(Uuid::new_v7(Timestamp::now(NoContext))),
+            customer_id: DEFAULT_CUSTOMER,
+            source_id: SourceId::mint(1, [1; 10]),
             received_at: OffsetDateTime::UNIX_EPOCH,
             event_type: None,
             provider_event_id: None,
             dedupe_key: None,
             method: String::new(),
             query: String::new(),
-            headers: serde_json::Value::Null,
+            headers: HeaderList::default(),
             body: vec![0; size],
-            verification: "failed",
+            verification: Verification::Failed,
             failure: None,
             quarantine: Some(QuarantineLimits::default()),
             deliveries: Vec::new(),

@@ -1,17 +1,18 @@
 //! Requests that the edge refused, as the API shows them.
 
-use shared::id::{CustomerId, SourceId};
+use shared::id::{CustomerId, RejectionId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::As;
 use super::search::{self, Range, Search, remaining};
 use crate::{Error, Pool, Result};
 
 /// Refused requests with one cause.
 #[derive(Debug, Clone)]
 pub struct RejectionRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
+    pub id: RejectionId,
+    pub source_id: SourceId,
     pub source_name: String,
     pub cause: String,
     pub detail: String,
@@ -36,7 +37,7 @@ pub struct Page {
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        let source = self.source.map(SourceId::uuid).filter(|_| !plain);
+        let source = self.source.filter(|_| !plain);
         search::rejections(pool, range, source, rows).await
     }
 
@@ -58,11 +59,12 @@ async fn page(
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         RejectionRow,
-        "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
-         from rejections join sources on sources.id = rejections.source_id
-         where (sources.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
-           and rejections.id >= $3 and rejections.id < $4
-         order by rejections.id desc limit $5",
+        r#"select rejections.id as "id!: As<RejectionId>", source_id as "source_id!: As<SourceId>",
+                  sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
+           from rejections join sources on sources.id = rejections.source_id
+           where (sources.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
+             and rejections.id >= $3 and rejections.id < $4
+           order by rejections.id desc limit $5"#,
         customer.map(CustomerId::uuid),
         source.map(SourceId::uuid),
         range.from,

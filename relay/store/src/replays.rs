@@ -3,10 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use model::delivery::DeliveryState;
+use model::replay::ReplayState;
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::held_by;
+use super::column::{As, Maybe};
 use super::configuration::Version;
 use super::copies::{self, lock_events};
 use super::keys;
@@ -25,12 +29,12 @@ pub use self::count::{Count, counted, counting};
 /// The rows that a replay takes, with ids instead of names.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    pub customer_id: Uuid,
-    pub source_id: Option<Uuid>,
-    pub destination_id: Option<Uuid>,
+    pub customer_id: CustomerId,
+    pub source_id: Option<SourceId>,
+    pub destination_id: Option<DestinationId>,
     pub event_type: Option<String>,
     /// If set, the replay takes deliveries in this state; otherwise events.
-    pub state: Option<String>,
+    pub state: Option<DeliveryState>,
     pub error: Option<String>,
     /// For events: whether to take those in quarantine, or all others.
     pub failed: bool,
@@ -45,7 +49,7 @@ pub struct Selection {
 impl Selection {
     /// The id of the last of the first `rows` rows that the selection has to read; see [`Search::edge`].
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        match (&self.state, plain) {
+        match (self.state, plain) {
             (None, false) => {
                 let by = search::Events { source: self.source_id, in_quarantine: self.failed };
                 by.edge(pool, Order::OldestFirst, range, rows).await
@@ -63,13 +67,13 @@ impl Selection {
 /// A stored replay.
 #[derive(Debug, Clone)]
 pub struct ReplayRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
+    pub id: ReplayId,
+    pub customer_id: CustomerId,
     pub filter: serde_json::Value,
-    pub destination_id: Option<Uuid>,
+    pub destination_id: Option<DestinationId>,
     pub rate_limit: Option<i32>,
     pub rate_per: Option<String>,
-    pub state: String,
+    pub state: ReplayState,
     /// How many rows it takes; while `counting`, how many have been found so far.
     pub matched: i64,
     pub counting: bool,
@@ -104,14 +108,31 @@ impl ReplayRow {
     }
 }
 
+/// The query for the [`ReplayRow`]s that a condition selects.
+macro_rules! replay_rows {
+    ($condition:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            ReplayRow,
+            r#"select id as "id!: As<ReplayId>", customer_id as "customer_id!: As<CustomerId>", filter,
+                      destination_id as "destination_id!: Maybe<DestinationId>", rate_limit, rate_per,
+                      state as "state!: As<ReplayState>", matched, until_id, cursor_id, next_at, processed, created,
+                      skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun, begun_after,
+                      begun_until, begun_error, counting, count_after
+               from replays "# + $condition
+            $(, $argument)*
+        )
+    };
+}
+use replay_rows;
+
 /// A settled delivery that a replay has reached.
 #[derive(Debug)]
 pub struct DeliveryRow {
-    pub id: Uuid,
-    pub event_id: Uuid,
-    pub source_id: Uuid,
-    pub destination_id: Uuid,
-    pub route_id: Option<Uuid>,
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub source_id: SourceId,
+    pub destination_id: DestinationId,
+    pub route_id: Option<RouteId>,
     /// Whether no filter has approved it.
     pub undecided: bool,
     /// Whether the body of its event is still kept.
@@ -120,11 +141,11 @@ pub struct DeliveryRow {
 
 /// A delivery that a replay makes.
 pub struct Made {
-    pub id: Uuid,
-    pub destination_id: Uuid,
-    pub event_id: Uuid,
-    pub source_id: Uuid,
-    pub route_id: Option<Uuid>,
+    pub id: DeliveryId,
+    pub destination_id: DestinationId,
+    pub event_id: EventId,
+    pub source_id: SourceId,
+    pub route_id: Option<RouteId>,
     /// The version of the route; `None` means the last version of a deleted route.
     pub route_version: Option<i32>,
     /// How long it waits before its first attempt.
@@ -143,7 +164,7 @@ pub struct Chunk {
     pub skipped: usize,
     pub made: Vec<Made>,
     /// The events that this chunk releases from quarantine. If there are any, deliveries are made only for them.
-    pub released: Vec<Uuid>,
+    pub released: Vec<EventId>,
     /// Their keys: if such an event arrives again afterwards, it is a copy.
     pub claims: Vec<Claim>,
 }
@@ -186,7 +207,9 @@ async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         DeliveryRow,
-        r#"select id, event_id, source_id, destination_id, route_id, undecided,
+        r#"select id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
+                  source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
+                  route_id as "route_id!: Maybe<RouteId>", undecided,
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled
            where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $13
@@ -206,14 +229,14 @@ async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit
                  -- Asked for each row: as a join it would read all that is pending, for every chunk.
                  offset 0)
            order by id limit $12"#,
-        selection.customer_id,
-        selection.state,
+        selection.customer_id.uuid(),
+        selection.state.map(DeliveryState::name),
         range.from,
         range.until,
         selection.events.from,
         selection.events.until,
-        selection.source_id,
-        selection.destination_id,
+        selection.source_id.map(SourceId::uuid),
+        selection.destination_id.map(DestinationId::uuid),
         selection.error,
         selection.event_type,
         selection.ids.until,
@@ -232,9 +255,9 @@ pub struct Newest {
     /// The time by the database's clock.
     pub now: OffsetDateTime,
     /// The greatest id of an event.
-    pub event_id: Option<Uuid>,
+    pub event_id: Option<EventId>,
     /// The greatest id of a delivery, pending or settled.
-    pub delivery_id: Option<Uuid>,
+    pub delivery_id: Option<DeliveryId>,
 }
 
 /// Reads the greatest stored ids from `from` on, which is the present time. Only the partitions of today and the coming
@@ -245,9 +268,11 @@ pub struct Newest {
 pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest> {
     sqlx::query_as!(
         Newest,
-        r#"select now() as "now!", (select id from events where id >= $1 order by id desc limit 1) as event_id,
+        r#"select now() as "now!",
+                  (select id from events where id >= $1 order by id desc limit 1) as "event_id!: Maybe<EventId>",
                   greatest((select id from settled_deliveries where id >= $1 order by id desc limit 1),
-                           (select id from pending_deliveries where id >= $1 order by id desc limit 1)) as delivery_id"#,
+                           (select id from pending_deliveries where id >= $1 order by id desc limit 1))
+                      as "delivery_id!: Maybe<DeliveryId>""#,
         from
     )
     .fetch_one(pool)
@@ -264,10 +289,10 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
                               count_after, created_at)
          values ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10, $11)",
-        replay.id,
-        replay.customer_id,
+        replay.id.uuid(),
+        replay.customer_id.uuid(),
         replay.filter,
-        replay.destination_id,
+        replay.destination_id.map(DestinationId::uuid),
         replay.rate_limit,
         replay.rate_per,
         replay.matched,
@@ -285,34 +310,26 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>> {
-    sqlx::query_as!(
-        ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
-                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error, counting, count_after
-         from replays where customer_id = $1 and id = $2",
-        customer,
-        id
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(Error::from)
+pub async fn find(pool: &Pool, customer: CustomerId, id: ReplayId) -> Result<Option<ReplayRow>> {
+    replay_rows!("where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
+        .fetch_optional(pool)
+        .await
+        .map_err(Error::from)
 }
 
 /// The replays of a customer, or of all customers, newest first.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn page(pool: &Pool, customer: Option<Uuid>, before: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>> {
-    sqlx::query_as!(
-        ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
-                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error, counting, count_after
-         from replays where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
-         order by id desc limit $3",
-        customer,
+pub async fn page(
+    pool: &Pool,
+    customer: Option<CustomerId>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<ReplayRow>> {
+    replay_rows!(
+        "where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.map(CustomerId::uuid),
         before,
         limit
     )
@@ -329,7 +346,8 @@ pub const HELD_COUNTED: i64 = 10_000;
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
+pub async fn held(pool: &Pool, ids: &[ReplayId]) -> Result<HashMap<ReplayId, i64>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query!(
         r#"select replay.id as "id!", held.count as "count!" from unnest($1::uuid[]) as replay (id)
            cross join lateral (
@@ -339,12 +357,12 @@ pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
                ) held
            ) held
            where held.count > 0"#,
-        ids,
+        &ids,
         HELD_COUNTED
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.count)).collect())
+    Ok(rows.into_iter().map(|row| (ReplayId::from_uuid(row.id), row.count)).collect())
 }
 
 /// The running replays of all customers. Those with the fewest unfinished starts come first, because a replay that
@@ -353,16 +371,7 @@ pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>> {
-    sqlx::query_as!(
-        ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
-                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error, counting, count_after
-         from replays where state = 'running' order by begun, next_at, id"
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(Error::from)
+    replay_rows!("where state = 'running' order by begun, next_at, id").fetch_all(pool).await.map_err(Error::from)
 }
 
 /// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
@@ -400,7 +409,7 @@ pub async fn advance(
                             next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
                             begun = 0, begun_until = null, begun_error = null
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
-        replay.id,
+        replay.id.uuid(),
         replay.cursor_id,
         chunk.cursor,
         i64::try_from(chunk.processed).unwrap_or(i64::MAX),
@@ -418,11 +427,11 @@ pub async fn advance(
 }
 
 async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&Made]) -> Result<()> {
-    let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
-    let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
-    let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
-    let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
-    let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
+    let ids: Vec<Uuid> = made.iter().map(|made| made.id.uuid()).collect();
+    let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id.uuid()).collect();
+    let events: Vec<Uuid> = made.iter().map(|made| made.event_id.uuid()).collect();
+    let sources: Vec<Uuid> = made.iter().map(|made| made.source_id.uuid()).collect();
+    let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id.map(RouteId::uuid)).collect();
     let versions: Vec<Option<i32>> = made.iter().map(|made| made.route_version).collect();
     let waits: Vec<f64> = made.iter().map(|made| made.first_wait.as_secs_f64()).collect();
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
@@ -449,8 +458,8 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         &events,
         &sources,
         &routes as &[Option<Uuid>],
-        replay.customer_id,
-        replay.id,
+        replay.customer_id.uuid(),
+        replay.id.uuid(),
         &held as &[Option<&str>],
         &again,
         FIRST_PAUSE_S,
@@ -464,18 +473,19 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
 }
 
 /// Marks events as released and returns those that were still in quarantine.
-async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>> {
+async fn release(connection: &mut Connection, events: &[EventId]) -> Result<HashSet<EventId>> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
-    lock_events(connection, events).await?;
+    let events: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
+    lock_events(connection, &events).await?;
     let released = sqlx::query_scalar!(
         "update events set verification = 'released' where id = any($1) and verification = 'failed' returning id",
-        events
+        &events
     )
     .fetch_all(connection)
     .await?;
-    Ok(released.into_iter().collect())
+    Ok(released.into_iter().map(EventId::from_uuid).collect())
 }
 
 /// Marks a replay as completed. If its rows have not all been counted, the number matched becomes the number taken. It
@@ -484,12 +494,12 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn complete(pool: &Pool, id: Uuid) -> Result<()> {
+pub async fn complete(pool: &Pool, id: ReplayId) -> Result<()> {
     sqlx::query!(
         "update replays set state = 'completed', finished_at = now(), counting = false,
                             matched = case when counting then processed else greatest(matched, processed) end
          where id = $1 and state = 'running'",
-        id
+        id.uuid()
     )
     .execute(pool)
     .await?;
@@ -500,11 +510,11 @@ pub async fn complete(pool: &Pool, id: Uuid) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool> {
+pub async fn cancel(pool: &Pool, id: ReplayId) -> Result<bool> {
     let cancelled = sqlx::query!(
         "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
          where id = $1 and state <> 'cancelled'",
-        id
+        id.uuid()
     )
     .execute(pool)
     .await?;
@@ -517,7 +527,7 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool> {
 ///
 /// # Errors
 /// Returns an error if a query fails; some deliveries may already be cancelled.
-pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
+pub async fn cancel_pending(pool: &Pool, id: ReplayId, limit: i64) -> Result<Left> {
     let cancelled = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries
@@ -537,7 +547,7 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
                insert into delivery_signals (replay_id) select $1::uuid where exists (select from ended)
            )
            select count(*) as "count!" from moved"#,
-        id,
+        id.uuid(),
         limit
     )
     .fetch_one(pool)
@@ -545,10 +555,12 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
     if cancelled > 0 {
         return Ok(Left::More);
     }
-    let locked =
-        sqlx::query_scalar!(r#"select exists (select from pending_deliveries where replay_id = $1) as "pending!""#, id)
-            .fetch_one(pool)
-            .await?;
+    let locked = sqlx::query_scalar!(
+        r#"select exists (select from pending_deliveries where replay_id = $1) as "pending!""#,
+        id.uuid()
+    )
+    .fetch_one(pool)
+    .await?;
     Ok(if locked { Left::Locked } else { Left::Nothing })
 }
 

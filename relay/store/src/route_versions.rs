@@ -1,5 +1,6 @@
 //! Earlier versions of routes, kept for the deliveries that were routed by them.
 
+use shared::id::{CustomerId, RouteId};
 use uuid::Uuid;
 
 use super::{Connection, Pool};
@@ -21,8 +22,8 @@ pub struct VersionRow {
 /// Returns an error if the query fails.
 pub async fn keep_if_changed(
     connection: &mut Connection,
-    customer: Uuid,
-    route: Uuid,
+    customer: CustomerId,
+    route: RouteId,
     transform: Option<&str>,
 ) -> Result<()> {
     sqlx::query!(
@@ -36,8 +37,8 @@ pub async fn keep_if_changed(
          select id, version, transform, name, poison from changed
          on conflict (route_id, version) do update
          set transform = excluded.transform, source_name = excluded.source_name, poison = excluded.poison, kept_at = now()",
-        route,
-        customer,
+        route.uuid(),
+        customer.uuid(),
         transform
     )
     .execute(connection)
@@ -70,7 +71,7 @@ pub async fn keep_before_deletion(connection: &mut Connection, id: Uuid) -> Resu
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, route: Uuid, version: i32) -> Result<Option<VersionRow>> {
+pub async fn find(pool: &Pool, route: RouteId, version: i32) -> Result<Option<VersionRow>> {
     sqlx::query_as!(
         VersionRow,
         r#"select transform, sources.name as "source_name!"
@@ -79,7 +80,7 @@ pub async fn find(pool: &Pool, route: Uuid, version: i32) -> Result<Option<Versi
            union all
            select transform, source_name from route_versions where route_id = $1 and version = $2
            limit 1"#,
-        route,
+        route.uuid(),
         version
     )
     .fetch_optional(pool)

@@ -5,6 +5,7 @@ use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::As;
 use super::configuration::{Change, Version};
 use super::route_versions;
 use crate::{Connection, Error, Pool, Result};
@@ -12,18 +13,35 @@ use crate::{Connection, Error, Pool, Result};
 /// A route with the names of its source and destination.
 #[derive(Debug, Clone)]
 pub struct RouteRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
+    pub id: RouteId,
+    pub source_id: SourceId,
     pub source_name: String,
-    pub destination_id: Uuid,
+    pub destination_id: DestinationId,
     pub destination_name: String,
     pub filter: Option<String>,
     pub transform: Option<String>,
     pub order_key: Option<String>,
-    pub poison: String,
+    pub poison: Poison,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
+}
+
+/// The query for the [`RouteRow`]s that a condition selects.
+macro_rules! route_rows {
+    ($condition:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            RouteRow,
+            r#"select routes.id as "id!: As<RouteId>", source_id as "source_id!: As<SourceId>",
+                      sources.name as source_name, destination_id as "destination_id!: As<DestinationId>",
+                      destinations.name as destination_name, filter, transform, order_key,
+                      poison as "poison!: As<Poison>", enabled, routes.created_at, routes.updated_at
+               from routes
+               join sources on sources.id = routes.source_id
+               join destinations on destinations.id = routes.destination_id "# + $condition,
+            $($argument),*
+        )
+    };
 }
 
 /// The settings that an operator gives a route.
@@ -90,7 +108,7 @@ pub async fn change(
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
     let content = plan(&before);
-    route_versions::keep_if_changed(&mut change, customer.uuid(), id.uuid(), content.transform.as_deref()).await?;
+    route_versions::keep_if_changed(&mut change, customer, id, content.transform.as_deref()).await?;
     update(&mut change, customer, id, &content).await?;
     let row = find_in(&mut change, customer, id).await?.ok_or_else(gone)?;
     let version = change.commit().await?;
@@ -123,20 +141,10 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Opti
 }
 
 async fn find_in(connection: &mut Connection, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>> {
-    sqlx::query_as!(
-        RouteRow,
-        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
-                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
-         from routes
-         join sources on sources.id = routes.source_id
-         join destinations on destinations.id = routes.destination_id
-         where routes.customer_id = $1 and routes.id = $2",
-        customer.uuid(),
-        id.uuid()
-    )
-    .fetch_optional(connection)
-    .await
-    .map_err(Error::from)
+    route_rows!("where routes.customer_id = $1 and routes.id = $2", customer.uuid(), id.uuid())
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::from)
 }
 
 /// A page of the routes of a customer, or of all customers, newest first; only of a source or to a destination if one is
@@ -152,14 +160,8 @@ pub async fn page(
     cursor: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<RouteRow>> {
-    sqlx::query_as!(
-        RouteRow,
-        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
-                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
-         from routes
-         join sources on sources.id = routes.source_id
-         join destinations on destinations.id = routes.destination_id
-         where (routes.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
+    route_rows!(
+        "where (routes.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
            and ($3::uuid is null or destination_id = $3) and ($4::uuid is null or routes.id < $4)
          order by routes.id desc limit $5",
         customer.map(CustomerId::uuid),

@@ -1,13 +1,14 @@
 //! All columns that are sealed with the master key, page by page.
 
-use uuid::Uuid;
+use shared::id::{DestinationId, SourceId};
 
+use crate::column::As;
 use crate::{Error, Pool, Result};
 
 /// The sealed columns of a source.
 #[derive(Debug)]
 pub struct SealedSource {
-    pub id: Uuid,
+    pub id: SourceId,
     pub secrets_sealed: String,
     pub retired_secrets_sealed: Option<String>,
 }
@@ -15,7 +16,7 @@ pub struct SealedSource {
 /// The sealed columns of a destination.
 #[derive(Debug)]
 pub struct SealedDestination {
-    pub id: Uuid,
+    pub id: DestinationId,
     pub signing_secrets_sealed: String,
     pub headers_sealed: Option<String>,
 }
@@ -24,12 +25,12 @@ pub struct SealedDestination {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>> {
+pub async fn sources(pool: &Pool, after: Option<SourceId>) -> Result<Vec<SealedSource>> {
     sqlx::query_as!(
         SealedSource,
-        "select id, secrets_sealed, retired_secrets_sealed from sources
-         where $1::uuid is null or id > $1 order by id limit 1000",
-        after
+        r#"select id as "id!: As<SourceId>", secrets_sealed, retired_secrets_sealed from sources
+           where $1::uuid is null or id > $1 order by id limit 1000"#,
+        after.map(SourceId::uuid)
     )
     .fetch_all(pool)
     .await
@@ -40,12 +41,12 @@ pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSourc
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>> {
+pub async fn destinations(pool: &Pool, after: Option<DestinationId>) -> Result<Vec<SealedDestination>> {
     sqlx::query_as!(
         SealedDestination,
-        "select id, signing_secrets_sealed, headers_sealed from destinations
-         where $1::uuid is null or id > $1 order by id limit 1000",
-        after
+        r#"select id as "id!: As<DestinationId>", signing_secrets_sealed, headers_sealed from destinations
+           where $1::uuid is null or id > $1 order by id limit 1000"#,
+        after.map(DestinationId::uuid)
     )
     .fetch_all(pool)
     .await

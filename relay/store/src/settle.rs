@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
 use model::settlement::{AttemptRow, Next, Settlement};
+use shared::id::{DeliveryId, DestinationId, ReplayId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,7 +22,7 @@ use crate::{Connection, Error, Pool, Result};
 pub struct Settled {
     /// The deliveries that were settled. The others now belong to another owner, are gone, were made pending again, or
     /// had already been settled by a transaction whose response was lost.
-    pub ids: HashSet<Uuid>,
+    pub ids: HashSet<DeliveryId>,
     /// The time to which waits were added, by the database's clock; `None` if nothing was written.
     pub at: Option<OffsetDateTime>,
 }
@@ -69,8 +71,9 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> 
 
     insert_attempts(&mut transaction, &settlements).await?;
     reschedule_behind(&mut transaction, &settlements).await?;
-    let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
-    settled.extend(reschedule(&mut transaction, &settlements).await?);
+    let finished = finish(&mut transaction, &settlements).await?;
+    let rescheduled = reschedule(&mut transaction, &settlements).await?;
+    let settled: HashSet<DeliveryId> = finished.into_iter().chain(rescheduled).map(DeliveryId::from_uuid).collect();
     free_keys(&mut transaction, &settlements).await?;
     replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
     // Last, because two transactions that count for the same destination block each other from here until they commit.
@@ -85,10 +88,10 @@ async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> R
     if with_attempt.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = with_attempt.iter().map(|(_, attempt)| attempt.id).collect();
-    let deliveries: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.delivery_id).collect();
-    let destinations: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.destination_id).collect();
-    let events: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.event_id).collect();
+    let ids: Vec<Uuid> = with_attempt.iter().map(|(_, attempt)| attempt.id.uuid()).collect();
+    let deliveries: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.delivery_id.uuid()).collect();
+    let destinations: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.destination_id.uuid()).collect();
+    let events: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.event_id.uuid()).collect();
     let numbers: Vec<i16> = with_attempt.iter().map(|(row, _)| row.attempts).collect();
     let started: Vec<OffsetDateTime> = with_attempt.iter().map(|(_, attempt)| attempt.started_at).collect();
     let latencies: Vec<i32> = with_attempt.iter().map(|(_, attempt)| attempt.latency_ms).collect();
@@ -133,12 +136,12 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
     let mut generations = Vec::new();
     for row in rows {
         let (state, error, reason) = match &row.next {
-            Next::Succeeded => ("succeeded", None, None),
-            Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
+            Next::Succeeded => (DeliveryState::Succeeded, None, None),
+            Next::Dead { error, reason } => (DeliveryState::Dead, Some(*error), Some(reason.as_str())),
             Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } | Next::Behind { .. } => continue,
         };
-        ids.push(row.delivery_id);
-        states.push(state);
+        ids.push(row.delivery_id.uuid());
+        states.push(state.name());
         errors.push(error);
         reasons.push(reason);
         attempts.push(row.attempts);
@@ -202,7 +205,7 @@ async fn reschedule(connection: &mut Connection, rows: &[&Settlement]) -> Result
         held_by.push(held.map_or(HeldBy::Transform, |(by, _)| by).name());
         not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
         not_sent_reasons.push(reason);
-        ids.push(row.delivery_id);
+        ids.push(row.delivery_id.uuid());
         attempts.push(row.attempts);
         throttled.push(row.throttled);
         before.push(row.attempts_before);
@@ -253,7 +256,7 @@ async fn reschedule(connection: &mut Connection, rows: &[&Settlement]) -> Result
 /// meantime, they stay due.
 async fn reschedule_behind(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let behind = rows.iter().filter_map(|row| match &row.next {
-        Next::Behind { wait } => Some((row.delivery_id, wait.as_secs_f64())),
+        Next::Behind { wait } => Some((row.delivery_id.uuid(), wait.as_secs_f64())),
         Next::Succeeded | Next::Dead { .. } | Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } => None,
     });
     let (ids, waits): (Vec<Uuid>, Vec<f64>) = behind.unzip();
@@ -288,7 +291,7 @@ async fn reschedule_behind(connection: &mut Connection, rows: &[&Settlement]) ->
 /// delivery keeps its own time, and the wait before a first attempt is not shortened.
 async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let freed = rows.iter().filter(|row| row.frees_key);
-    let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
+    let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id.uuid(), key)));
     let (destinations, keys): (Vec<Uuid>, Vec<i64>) = freed.unzip();
     if keys.is_empty() {
         return Ok(());
@@ -312,8 +315,8 @@ async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<
 }
 
 /// The counts that the settlements add to the counters of their destinations.
-fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, DestinationCounts> {
-    let mut counts: BTreeMap<Uuid, DestinationCounts> = BTreeMap::new();
+fn counts(rows: &[&Settlement], settled: &HashSet<DeliveryId>) -> BTreeMap<DestinationId, DestinationCounts> {
+    let mut counts: BTreeMap<DestinationId, DestinationCounts> = BTreeMap::new();
     for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
         let count = counts.entry(row.destination_id).or_default();
         match row.next {
@@ -330,8 +333,8 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
 }
 
 /// The counts that the settlements add to the replays that made their deliveries.
-fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Counts> {
-    let mut counts: BTreeMap<Uuid, Counts> = BTreeMap::new();
+fn replay_counts(rows: &[&Settlement], settled: &HashSet<DeliveryId>) -> BTreeMap<ReplayId, Counts> {
+    let mut counts: BTreeMap<ReplayId, Counts> = BTreeMap::new();
     for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
         let Some(replay) = row.replay_id else { continue };
         match row.next {

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::As;
 use super::configuration::{Change, Version};
 use super::{customers, route_versions};
 use crate::{Connection, Error, Pool, Result};
@@ -17,8 +18,8 @@ pub const EDGE_CHECK_SOON: Duration = Duration::from_secs(180);
 /// A source as it is stored.
 #[derive(Debug, Clone)]
 pub struct SourceRow {
-    pub id: Uuid,
-    pub customer_id: Uuid,
+    pub id: SourceId,
+    pub customer_id: CustomerId,
     pub name: String,
     pub provider: String,
     pub config: serde_json::Value,
@@ -36,6 +37,22 @@ pub struct SourceRow {
     /// When the edge is next compared with this row.
     pub edge_check_at: OffsetDateTime,
 }
+
+/// The query for [`SourceRow`]s with these texts before and after its columns.
+macro_rules! source_rows {
+    ($before:literal + COLUMNS $(+ $after:literal)?, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            SourceRow,
+            $before
+                + r#" id as "id!: As<SourceId>", customer_id as "customer_id!: As<CustomerId>", name, provider, config,
+                      secrets_sealed, retired_secrets_sealed, revision, edge_revision, edge_error, created_at,
+                      updated_at, edge_digest, edge_check_at "#
+                $(+ $after)?,
+            $($argument),*
+        )
+    };
+}
+pub(super) use source_rows;
 
 /// The content of a source, except its id and name.
 pub struct Content {
@@ -103,7 +120,7 @@ pub async fn put<E: From<Error>>(
 ) -> Result<Changed, E> {
     let mut change = Change::begin(pool).await?;
     let before = find_in(&mut change, customer, None, Some(name)).await?;
-    let id = before.as_ref().map_or(new, |row| SourceId::from_uuid(row.id));
+    let id = before.as_ref().map_or(new, |row| row.id);
     let content = plan(id, before.as_ref())?;
     let row = match &before {
         Some(before) => update_in(&mut change, before.id, &content).await?,
@@ -120,11 +137,11 @@ async fn insert_in(
     content: &Content,
 ) -> Result<SourceRow> {
     customers::room_for_source(connection, customer).await?;
-    sqlx::query_as!(
-        SourceRow,
+    source_rows!(
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
          values ($1, $2, $3, $4, $5, $6, $7)
-         returning *",
+         returning"
+            + COLUMNS,
         id.uuid(),
         customer.uuid(),
         name,
@@ -140,14 +157,14 @@ async fn insert_in(
 
 /// Changes a source and raises its revision. Concurrently, other transactions may raise the revision of the source and
 /// record the edge's state, but change nothing else.
-async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow> {
-    sqlx::query_as!(
-        SourceRow,
+async fn update_in(connection: &mut Connection, id: SourceId, content: &Content) -> Result<SourceRow> {
+    source_rows!(
         "update sources set provider = $2, config = $3, secrets_sealed = $4, retired_secrets_sealed = $5,
                             revision = revision + 1, updated_at = clock_timestamp()
          where id = $1
-         returning *",
-        id,
+         returning"
+            + COLUMNS,
+        id.uuid(),
         content.provider,
         content.config,
         content.secrets.active,
@@ -177,9 +194,8 @@ async fn find_in(
     id: Option<SourceId>,
     name: Option<&str>,
 ) -> Result<Option<SourceRow>> {
-    sqlx::query_as!(
-        SourceRow,
-        "select * from sources where customer_id = $1 and (id = $2 or name = $3)",
+    source_rows!(
+        "select" + COLUMNS + "from sources where customer_id = $1 and (id = $2 or name = $3)",
         customer.uuid(),
         id.map(SourceId::uuid),
         name
@@ -199,10 +215,11 @@ pub async fn page(
     cursor: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<SourceRow>> {
-    sqlx::query_as!(
-        SourceRow,
-        "select * from sources where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
-         order by id desc limit $3",
+    source_rows!(
+        "select"
+            + COLUMNS
+            + "from sources where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2)
+               order by id desc limit $3",
         customer.map(CustomerId::uuid),
         cursor,
         limit
@@ -244,9 +261,8 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>> {
-    sqlx::query_as!(
-        SourceRow,
-        "update sources set revision = greatest(revision, $2) where id = $1 returning *",
+    source_rows!(
+        "update sources set revision = greatest(revision, $2) where id = $1 returning" + COLUMNS,
         id.uuid(),
         least
     )
@@ -260,7 +276,7 @@ pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<So
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>> {
-    sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
+    source_rows!("select" + COLUMNS + "from sources where edge_revision < revision order by updated_at limit 1000",)
         .fetch_all(pool)
         .await
         .map_err(Error::from)

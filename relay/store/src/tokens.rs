@@ -4,17 +4,18 @@ use shared::id::{CustomerId, TokenId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::{As, Maybe};
 use crate::{Error, Pool, Result};
 
 /// A token as it is stored, without its hash.
 #[derive(Debug, Clone)]
 pub struct TokenRow {
-    pub id: Uuid,
+    pub id: TokenId,
     pub name: String,
     /// The last characters of the token.
     pub hint: String,
     /// The customer that the token is bound to; `None` if it acts for any customer.
-    pub customer_id: Option<Uuid>,
+    pub customer_id: Option<CustomerId>,
     pub customer_name: Option<String>,
     pub scopes: Vec<String>,
     pub created_at: OffsetDateTime,
@@ -27,9 +28,9 @@ pub struct TokenRow {
 /// A token that a caller has sent, and the time by the database's clock.
 #[derive(Debug, Clone)]
 pub struct Presented {
-    pub id: Uuid,
+    pub id: TokenId,
     pub name: String,
-    pub customer_id: Option<Uuid>,
+    pub customer_id: Option<CustomerId>,
     pub customer_name: Option<String>,
     pub scopes: Vec<String>,
     pub expires_at: Option<OffsetDateTime>,
@@ -77,8 +78,8 @@ pub async fn insert(pool: &Pool, token: &New<'_>) -> Result<()> {
 pub async fn presented(pool: &Pool, hash: &[u8]) -> Result<Option<Presented>> {
     sqlx::query_as!(
         Presented,
-        r#"select tokens.id, tokens.name, customer_id, customers.name as "customer_name?", scopes, expires_at, revoked_at,
-                  last_used_at, now() as "now!"
+        r#"select tokens.id as "id!: As<TokenId>", tokens.name, customer_id as "customer_id!: Maybe<CustomerId>",
+                  customers.name as "customer_name?", scopes, expires_at, revoked_at, last_used_at, now() as "now!"
            from tokens left join customers on customers.id = customer_id
            where hash = $1"#,
         hash
@@ -95,8 +96,8 @@ pub async fn presented(pool: &Pool, hash: &[u8]) -> Result<Option<Presented>> {
 pub async fn find(pool: &Pool, id: TokenId) -> Result<Option<TokenRow>> {
     sqlx::query_as!(
         TokenRow,
-        r#"select tokens.id, tokens.name, hint, customer_id, customers.name as "customer_name?", scopes,
-                  tokens.created_at, expires_at, revoked_at, last_used_at
+        r#"select tokens.id as "id!: As<TokenId>", tokens.name, hint, customer_id as "customer_id!: Maybe<CustomerId>",
+                  customers.name as "customer_name?", scopes, tokens.created_at, expires_at, revoked_at, last_used_at
            from tokens left join customers on customers.id = customer_id
            where tokens.id = $1"#,
         id.uuid()
@@ -113,8 +114,8 @@ pub async fn find(pool: &Pool, id: TokenId) -> Result<Option<TokenRow>> {
 pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<TokenRow>> {
     sqlx::query_as!(
         TokenRow,
-        r#"select tokens.id, tokens.name, hint, customer_id, customers.name as "customer_name?", scopes,
-                  tokens.created_at, expires_at, revoked_at, last_used_at
+        r#"select tokens.id as "id!: As<TokenId>", tokens.name, hint, customer_id as "customer_id!: Maybe<CustomerId>",
+                  customers.name as "customer_name?", scopes, tokens.created_at, expires_at, revoked_at, last_used_at
            from tokens left join customers on customers.id = customer_id
            where ($1::uuid is null or tokens.id < $1)
            order by tokens.id desc limit $2"#,
@@ -139,17 +140,18 @@ pub async fn revoke(pool: &Pool, id: TokenId) -> Result<bool> {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was recorded.
-pub async fn used(pool: &Pool, ids: &[Uuid], at: &[OffsetDateTime]) -> Result<()> {
+pub async fn used(pool: &Pool, uses: &[(TokenId, OffsetDateTime)]) -> Result<()> {
+    let (ids, at): (Vec<Uuid>, Vec<OffsetDateTime>) = uses.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
     let mut transaction = pool.begin().await?;
     // Other replicas record the same tokens.
-    sqlx::query!("select id from tokens where id = any($1) order by id for update", ids)
+    sqlx::query!("select id from tokens where id = any($1) order by id for update", &ids)
         .fetch_all(&mut *transaction)
         .await?;
     sqlx::query!(
         "update tokens set last_used_at = greatest(last_used_at, date_trunc('minute', used.at))
          from unnest($1::uuid[], $2::timestamptz[]) as used (id, at) where tokens.id = used.id",
-        ids,
-        at
+        &ids,
+        &at
     )
     .execute(&mut *transaction)
     .await?;

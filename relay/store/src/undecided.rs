@@ -1,10 +1,11 @@
 //! Undecided deliveries, whose routes could not decide whether or in which order they are sent, and held deliveries
 //! whose routes have changed.
 
+use model::event::EventMeta;
 use model::held_by::HeldBy;
-use time::OffsetDateTime;
-use uuid::Uuid;
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
 
+use super::column::{As, Maybe, meta};
 use super::configuration::{self, Version};
 use super::held::{self, Release};
 use super::{Connection, Pool};
@@ -25,22 +26,17 @@ pub const NOT_APPROVED: &str = "the filter of the route has not been evaluated y
 /// An undecided delivery.
 #[derive(Debug)]
 pub struct Row {
-    pub id: Uuid,
-    pub event_id: Uuid,
-    pub source_id: Uuid,
-    pub destination_id: Uuid,
-    pub route_id: Option<Uuid>,
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub source_id: SourceId,
+    pub destination_id: DestinationId,
+    pub route_id: Option<RouteId>,
 }
 
 /// The event of an undecided delivery.
 #[derive(Debug)]
 pub struct EventRow {
-    pub received_at: OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
+    pub meta: EventMeta,
     pub body_size: i32,
     /// `None` if it is larger than requested, or no longer kept.
     pub body: Option<Vec<u8>>,
@@ -64,7 +60,7 @@ pub enum Decision {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize)> {
+pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<DestinationId>, usize)> {
     let mut transaction = pool.begin().await?;
     let ids = sqlx::query_scalar!(
         r#"select held.id as "id!" from routes
@@ -96,13 +92,15 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
 pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>> {
     sqlx::query_as!(
         Row,
-        "update pending_deliveries
-         set decide_at = now() + least($3::float8, $2::float8 * power(2, decide_tries + 1)) * interval '1 second',
-             decide_tries = least(decide_tries + 1, 20)
-         where id in (
-             select id from pending_deliveries where decide_at <= now()
-             order by decide_at limit $1 for update skip locked)
-         returning id, event_id, source_id, destination_id, route_id",
+        r#"update pending_deliveries
+           set decide_at = now() + least($3::float8, $2::float8 * power(2, decide_tries + 1)) * interval '1 second',
+               decide_tries = least(decide_tries + 1, 20)
+           where id in (
+               select id from pending_deliveries where decide_at <= now()
+               order by decide_at limit $1 for update skip locked)
+           returning id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
+                     source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
+                     route_id as "route_id!: Maybe<RouteId>""#,
         limit,
         FIRST_PAUSE_S,
         LONGEST_PAUSE_S
@@ -116,13 +114,15 @@ pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>> {
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>> {
+pub async fn take_one(pool: &Pool, id: DeliveryId) -> Result<Option<Row>> {
     sqlx::query_as!(
         Row,
-        "update pending_deliveries set decide_at = now() + $2::float8 * interval '1 second', decide_tries = 1
-         where id = $1 and undecided
-         returning id, event_id, source_id, destination_id, route_id",
-        id,
+        r#"update pending_deliveries set decide_at = now() + $2::float8 * interval '1 second', decide_tries = 1
+           where id = $1 and undecided
+           returning id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
+                     source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
+                     route_id as "route_id!: Maybe<RouteId>""#,
+        id.uuid(),
         FIRST_PAUSE_S
     )
     .fetch_optional(pool)
@@ -134,16 +134,17 @@ pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>> {
-    sqlx::query_as!(
-        EventRow,
-        r#"select received_at, type as event_type, provider_event_id, method, query, headers, body_size, body as "body?"
+pub async fn event(pool: &Pool, id: EventId, largest_body: i32) -> Result<Option<EventRow>> {
+    sqlx::query!(
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>", received_at,
+                  type as event_type, provider_event_id, method, query, headers, body_size, body as "body?"
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id = $1 and body_size <= $2
            where events.id = $1"#,
-        id,
+        id.uuid(),
         largest_body
     )
+    .map(|row| EventRow { meta: meta!(row), body_size: row.body_size, body: row.body })
     .fetch_optional(pool)
     .await
     .map_err(Error::from)
@@ -163,7 +164,7 @@ pub enum Decided {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided> {
+pub async fn decide(pool: &Pool, id: DeliveryId, version: Version, decision: &Decision) -> Result<Decided> {
     let mut transaction = pool.begin().await?;
     configuration::hold(&mut transaction).await?;
     if configuration::version(&mut *transaction).await? != version {
@@ -180,13 +181,18 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 
-async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>, route_version: i32) -> Result<bool> {
+async fn make_due(
+    connection: &mut Connection,
+    id: DeliveryId,
+    order_key: Option<i64>,
+    route_version: i32,
+) -> Result<bool> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end,
              held_reason = null, held_at = null, undecided = false, decide_at = null, route_version = $3
          where id = $1 and undecided",
-        id,
+        id.uuid(),
         order_key,
         route_version
     )
@@ -195,12 +201,12 @@ async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>,
     Ok(updated.rows_affected() > 0)
 }
 
-async fn keep(connection: &mut Connection, id: Uuid, by: HeldBy, reason: &str, again: bool) -> Result<bool> {
+async fn keep(connection: &mut Connection, id: DeliveryId, by: HeldBy, reason: &str, again: bool) -> Result<bool> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set held_reason = $2, held_by = $4, held_at = now(), decide_at = case when $3 then decide_at end
          where id = $1 and undecided",
-        id,
+        id.uuid(),
         reason,
         again,
         by.name()
@@ -210,7 +216,7 @@ async fn keep(connection: &mut Connection, id: Uuid, by: HeldBy, reason: &str, a
     Ok(updated.rows_affected() > 0)
 }
 
-async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool> {
+async fn end(connection: &mut Connection, id: DeliveryId, reason: &str) -> Result<bool> {
     let ended = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries where id = $1 and undecided returning *
@@ -225,7 +231,7 @@ async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool
                returning id
            )
            select count(*) as "count!" from moved"#,
-        id,
+        id.uuid(),
         reason
     )
     .fetch_one(connection)

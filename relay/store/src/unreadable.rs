@@ -2,10 +2,11 @@
 //! the customer is part of what could not be read.
 
 use model::unreadable::Reason;
-use shared::id::UnreadableMessageId;
+use shared::id::{EventId, UnreadableMessageId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::column::{As, Maybe};
 use super::search::{self, Range, Search, remaining};
 use crate::{Connection, Error, Pool, Result};
 
@@ -21,7 +22,7 @@ const DUE_AT_ONCE: i64 = 10_000;
 /// A message to be kept.
 #[derive(Debug, Clone)]
 pub struct NewUnreadable {
-    pub id: Uuid,
+    pub id: UnreadableMessageId,
     pub queue_id: String,
     pub queue_message_id: String,
     /// The queue's content type if `message` is in the form that the queue's API returned.
@@ -44,10 +45,10 @@ impl NewUnreadable {
 /// An unreadable message without its bytes.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    pub id: Uuid,
+    pub id: UnreadableMessageId,
     pub queue_id: String,
     pub queue_message_id: String,
-    pub reason: String,
+    pub reason: Reason,
     pub detail: String,
     pub size: i32,
     pub stored_at: OffsetDateTime,
@@ -55,21 +56,37 @@ pub struct SummaryRow {
     /// `None` if it is no longer tried automatically.
     pub next_try_at: Option<OffsetDateTime>,
     pub released_at: Option<OffsetDateTime>,
-    pub event_id: Option<Uuid>,
+    pub event_id: Option<EventId>,
 }
 
 /// An unreadable message with everything that a new try needs.
 #[derive(Debug, Clone)]
 pub struct UnreadableRow {
-    pub id: Uuid,
+    pub id: UnreadableMessageId,
     pub queue_id: String,
     pub queue_message_id: String,
     pub content_type: Option<String>,
-    pub reason: String,
+    pub reason: Reason,
     pub message: Vec<u8>,
     pub body: Option<Vec<u8>>,
     pub unfinished_tries: i32,
     pub released_at: Option<OffsetDateTime>,
+}
+
+/// The query for the [`SummaryRow`]s that a condition selects.
+macro_rules! summary_rows {
+    ($condition:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            SummaryRow,
+            r#"select id as "id!: As<UnreadableMessageId>", queue_id, queue_message_id,
+                      reason as "reason!: As<Reason>", detail,
+                      octet_length(message) + coalesce(octet_length(body), 0) as "size!", stored_at, tries,
+                      nullif(next_try_at, 'infinity') as next_try_at, released_at,
+                      event_id as "event_id!: Maybe<EventId>"
+               from unreadable_messages "# + $condition,
+            $($argument),*
+        )
+    };
 }
 
 /// Which unreadable messages to return.
@@ -97,7 +114,7 @@ pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> 
              values ($1, $2, $3, $4, $5, $6, $7, $8,
                      case $5 when 'leased_too_often' then now() else now() + interval '1 minute' end)
              on conflict (id) do nothing",
-            message.id,
+            message.id.uuid(),
             message.queue_id,
             message.queue_message_id,
             message.content_type,
@@ -136,14 +153,10 @@ impl Search for Page {
 /// The matching unreadable messages of a range of ids, newest first, without their bytes.
 async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
     let mut search = pool.begin_range().await?;
-    sqlx::query_as!(
-        SummaryRow,
-        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
-                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
-           from unreadable_messages
-           where id >= $1 and id < $2 and ($3::text is null or reason = $3)
-             and ($4::boolean is null or (released_at is not null) = $4)
-           order by id desc limit $5"#,
+    summary_rows!(
+        "where id >= $1 and id < $2 and ($3::text is null or reason = $3)
+           and ($4::boolean is null or (released_at is not null) = $4)
+         order by id desc limit $5",
         range.from,
         range.until,
         selection.reason.map(Reason::name),
@@ -160,16 +173,7 @@ async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Re
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<SummaryRow>> {
-    sqlx::query_as!(
-        SummaryRow,
-        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
-                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
-           from unreadable_messages where id = $1"#,
-        id.uuid()
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(Error::from)
+    summary_rows!("where id = $1", id.uuid()).fetch_optional(pool).await.map_err(Error::from)
 }
 
 /// One unreadable message.
@@ -179,8 +183,9 @@ pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Summ
 pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>> {
     sqlx::query_as!(
         UnreadableRow,
-        "select id, queue_id, queue_message_id, content_type, reason, message, body, unfinished_tries, released_at
-         from unreadable_messages where id = $1",
+        r#"select id as "id!: As<UnreadableMessageId>", queue_id, queue_message_id, content_type,
+                  reason as "reason!: As<Reason>", message, body, unfinished_tries, released_at
+           from unreadable_messages where id = $1"#,
         id.uuid()
     )
     .fetch_optional(pool)
@@ -198,17 +203,17 @@ pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Unreada
 pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>> {
     sqlx::query_as!(
         UnreadableRow,
-        "update unreadable_messages
-         set tries = tries + 1, unfinished_tries = unfinished_tries + 1,
-             next_try_at = case when unfinished_tries + 1 < $1
-                                then now() + least(interval '1 minute' * 2 ^ least(tries, 11), interval '1 day')
-                                when unfinished_tries + 1 < $2 then now() + interval '1 day'
-                                else 'infinity' end
-         where id = (select id from unreadable_messages
-                     where released_at is null and next_try_at <= now()
-                     order by next_try_at, id limit 1 for update skip locked)
-         returning id, queue_id, queue_message_id, content_type, reason, message, body, unfinished_tries,
-                   released_at",
+        r#"update unreadable_messages
+           set tries = tries + 1, unfinished_tries = unfinished_tries + 1,
+               next_try_at = case when unfinished_tries + 1 < $1
+                                  then now() + least(interval '1 minute' * 2 ^ least(tries, 11), interval '1 day')
+                                  when unfinished_tries + 1 < $2 then now() + interval '1 day'
+                                  else 'infinity' end
+           where id = (select id from unreadable_messages
+                       where released_at is null and next_try_at <= now()
+                       order by next_try_at, id limit 1 for update skip locked)
+           returning id as "id!: As<UnreadableMessageId>", queue_id, queue_message_id, content_type,
+                     reason as "reason!: As<Reason>", message, body, unfinished_tries, released_at"#,
         MAX_UNFINISHED_TRIES,
         GIVEN_UP_AFTER
     )
@@ -221,13 +226,13 @@ pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<()> {
+pub async fn released(pool: &Pool, id: UnreadableMessageId, event: Option<EventId>) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
                                         unfinished_tries = 0
          where id = $1",
-        id,
-        event
+        id.uuid(),
+        event.map(EventId::uuid)
     )
     .execute(pool)
     .await?;
@@ -238,7 +243,7 @@ pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<()> 
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &str) -> Result<()> {
+pub async fn still_unreadable(pool: &Pool, id: UnreadableMessageId, reason: Reason, detail: &str) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages
          set reason = $2, detail = $3, unfinished_tries = 0,
@@ -246,7 +251,7 @@ pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &st
                                 when next_try_at = 'infinity' then now() + interval '1 day'
                                 else next_try_at end
          where id = $1 and released_at is null",
-        id,
+        id.uuid(),
         reason.name(),
         detail,
         reason.can_pass()
@@ -261,13 +266,13 @@ pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &st
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<()> {
+pub async fn not_tried(pool: &Pool, id: UnreadableMessageId) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages
          set unfinished_tries = 0,
              next_try_at = case when next_try_at = 'infinity' then now() + interval '1 day' else next_try_at end
          where id = $1 and released_at is null",
-        id
+        id.uuid()
     )
     .execute(pool)
     .await?;
@@ -325,14 +330,14 @@ pub async fn try_after_start(pool: &Pool) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn defer_similar(pool: &Pool, id: Uuid) -> Result<()> {
+pub async fn defer_similar(pool: &Pool, id: UnreadableMessageId) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now() + interval '1 minute'
          where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at <= now()
                         and reason = (select reason from unreadable_messages where id = $1)
                       order by next_try_at, id limit $2 for update skip locked))",
-        id,
+        id.uuid(),
         DUE_AT_ONCE
     )
     .execute(pool)

@@ -36,7 +36,7 @@ let stack;
 try {
   stack = JSON.parse(readFileSync(stackFile, "utf8"));
 } catch {
-  fail(1, "api: `cargo dev` does not run: start it in another terminal, and wait until it says that Tidegate runs");
+  fail(1, "api: `cargo dev` is not running: start it in another terminal, and wait for \"Tidegate is running\"");
 }
 const headers = { authorization: `Bearer ${stack.token}`, "content-type": "application/json" };
 try {
@@ -45,5 +45,5 @@ try {
   if (text !== "") console.log(indented(text));
   process.exitCode = response.ok ? 0 : 1;
 } catch (error) {
-  fail(1, `api: the relay does not answer at ${stack.relay}: ${error.cause?.message ?? error.message}`);
+  fail(1, `api: the relay does not respond at ${stack.relay}: ${error.cause?.message ?? error.message}`);
 }

@@ -64,7 +64,7 @@ pub(super) async fn run(stack: &mut Stack) -> Result<()> {
     let response = request.send(&http_client(), &url).await.doing(|| format!("cannot send to {url}"))?;
     let answered = sent.elapsed();
     let status = response.status();
-    let body = response.text().await.doing(|| format!("cannot read the answer of {url}"))?;
+    let body = response.text().await.doing(|| format!("cannot read the response of {url}"))?;
     let id = serde_json::from_str::<Value>(&body).ok().and_then(|body| Some(body["id"].as_str()?.to_owned()));
     let Some(id) = id.filter(|_| status.is_success()) else {
         return Err(Error::new(format!("the edge answered {status} {body} to the demo's webhook")));
@@ -78,13 +78,13 @@ pub(super) async fn run(stack: &mut Stack) -> Result<()> {
     println!(
         "
 The path of a webhook
-  request   Stripe's {event_id} was posted to {url}
+  request   Stripe's event {event_id} was posted to {url}
   verify    the edge, in workerd, accepted its Stripe-Signature
-  queue     and answered {status} after {answered:.0?}, once it was queued as {id}
-  pull      the relay pulled it over Cloudflare's queue API
-  store     and stored it in PostgreSQL
-  route     for the destination \"{NAME}\"
-  deliver   {delivery}: signed and delivered to {destination_url}, {arrived:.0?} after it was sent
+  queue     the edge queued the event as {id}, and then answered {status}, {answered:.0?} after the request
+  pull      the relay pulled the event over Cloudflare's queue API
+  store     the relay stored the event in PostgreSQL
+  route     the route matched, and created a delivery to the destination \"{NAME}\"
+  deliver   {delivery} was signed and delivered to {destination_url}, {arrived:.0?} after the request
 
 Inspect it, from another terminal
   {api} /v1/events/{id}
@@ -95,7 +95,7 @@ Send another one, signed as Stripe signs, and list the events
   {tidegate} send --source {NAME} --type checkout.session.completed
   {api} '/v1/events?source={NAME}'
 
-Deliver all of it again
+Deliver all events of the source again
   {api} /v1/replays '{{\"filter\":{{\"source\":\"{NAME}\"}}}}'"
     );
     Ok(())
@@ -106,7 +106,7 @@ async fn call(api: &Api, method: Method, path: &str, body: Option<&Value>) -> Re
     let reply = api.try_call(method, path, body).await.doing(|| format!("cannot call {what}"))?;
     match reply.status {
         200 | 201 => Ok(reply.body),
-        status => Err(Error::new(format!("{what} answered {status}: {}", reply.body))),
+        status => Err(Error::new(format!("{what} returned {status}: {}", reply.body))),
     }
 }
 

@@ -69,7 +69,7 @@ fn only_one() -> Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).doing(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Error::new("`cargo dev` runs already in this repository; stop it with Ctrl-C first")),
+        Err(_) => Err(Error::new("`cargo dev` is already running in this repository; stop it with Ctrl-C first")),
     }
 }
 

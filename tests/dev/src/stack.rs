@@ -91,7 +91,7 @@ impl Stack {
         std::fs::rename(&unfinished, &file).doing(|| format!("cannot write {}", file.display()))?;
         println!(
             "
-Tidegate runs.
+Tidegate is running.
   relay     {relay}  (REST API under /v1, description at /openapi.json)
   edge      {edge}
   database  {database}

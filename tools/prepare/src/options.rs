@@ -10,9 +10,9 @@ cargo dev: all of Tidegate on this machine, until Ctrl-C
 
 usage: cargo dev [-- OPTIONS]
 
-  --no-demo          start everything, create and send nothing
-  --relay-port PORT  the port of the relay (8400)
-  --edge-port PORT   the port of the edge (8787)
+  --no-demo          start everything, but do not create or send anything
+  --relay-port PORT  the port of the relay (default: 8400)
+  --edge-port PORT   the port of the edge (default: 8787)
   --help             this text";
 
 /// The parsed command line.
@@ -68,7 +68,7 @@ fn check_port(port: u16, who: &str, option: &str) -> Result<()> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
-            "port {port}, which the {who} needs, cannot be had ({error}); stop what uses it, or choose another: \
+            "port {port}, which the {who} needs, is not available ({error}); stop what uses it, or choose another: \
              cargo dev -- {option} {}",
             port.checked_add(10).unwrap_or(port - 10)
         )),

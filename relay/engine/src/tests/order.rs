@@ -39,7 +39,7 @@ impl Table<'_> {
                     Input::Found { destination: self.destination.id, lane, epoch: 1, found }
                 }
                 Command::Settle(settlement) => {
-                    self.rows.retain(|row| row.id.uuid() != settlement.delivery_id);
+                    self.rows.retain(|row| row.id != settlement.delivery_id);
                     written(vec![settlement], self.now_us)
                 }
                 Command::Send { .. }

@@ -20,7 +20,11 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
                  cancelled",
             ),
             ("succeeded", "the destination returned 2xx"),
-            ("dead", "the last attempt failed and no more follow; the delivery can be retried or replayed"),
+            (
+                "dead",
+                "no further attempt is made, because the retry schedule or the retention of metadata has ended, or \
+                 because the destination returned 410; the delivery can be retried or replayed",
+            ),
             (
                 "cancelled",
                 "cancelled by an operator or by the deletion of its destination, or not sent because its filter did \
@@ -39,7 +43,11 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
             ),
             ("schedule", "the next attempt, at `next_attempt_at`"),
             ("back_off", "the end of the destination's back-off, at `waits_until`"),
-            ("breaker", "the open breaker of the destination, until `waits_until`"),
+            (
+                "breaker",
+                "the open breaker of the destination; until `waits_until`, only manual retries are sent, and then one \
+                 delivery as a probe",
+            ),
             ("order", "an earlier delivery with the same order key"),
             ("destination", "the destination, which is paused, disabled, unusable or deleted (see `held_reason`)"),
             ("release", "the release of the delivery (see `held_by` and `held_reason`)"),
@@ -156,14 +164,14 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
             ("answer_not_readable", "the response of the queue API with this message could not be parsed"),
             (
                 "leased_too_often",
-                "the queue was about to move or delete the message, so the relay stored the message before parsing it",
+                "the queue had leased the message more than 20 times, so the relay stored it before parsing it",
             ),
             ("body_missing", "the body is not in the edge's storage, or differs from the one stored there"),
-            ("secret_not_openable", "the secret that a provider handed over cannot be opened with the edge's key"),
+            ("secret_not_openable", "the secret that a provider handed over cannot be decrypted with the edge's key"),
             ("unknown_source", "the source does not exist"),
             (
                 "implausible_time",
-                "the timestamp in the event id is in the future, or older than the queue's retention period",
+                "the timestamp in the event id is more than a day in the future, or more than 20 days old",
             ),
             ("past_retention", "the event is past the retention period of bodies; no delivery is created"),
             ("refused_by_database", "the database rejected a value of the message"),
@@ -174,7 +182,10 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
         "",
         &[
             ("waiting", "the message is stored as unreadable, and the relay retries it"),
-            ("released", "the message has been released"),
+            (
+                "released",
+                "the relay has stored the event, the counts of rejections or the secret that the message contains",
+            ),
         ],
     ),
     (
@@ -209,8 +220,8 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
         "Where the information about a provider comes from.",
         &[
             ("A", "documentation or SDK of the provider"),
-            ("B", "several other publications"),
-            ("C", "one other publication"),
+            ("B", "several secondary sources, such as client libraries and guides, or common knowledge"),
+            ("C", "a single secondary source"),
         ],
     ),
     (

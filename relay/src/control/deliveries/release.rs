@@ -3,7 +3,7 @@
 use model::held_by::HeldBy;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::{DestinationId, RouteId};
+use shared::id::RouteId;
 use store::held::{self, Of};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -72,14 +72,14 @@ pub async fn release(control: &Control, actor: &Actor, request: &ReleaseOfHeld) 
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
     let mut result = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
     for _ in 0..TRANSACTIONS {
-        let found = held::release(&control.pool, actor.customer()?.uuid(), of, &by, before, AT_ONCE).await?;
+        let found = held::release(&control.pool, actor.customer()?, of, &by, before, AT_ONCE).await?;
         let due = found.iter().filter(|released| !released.undecided);
         let mut destinations: Vec<_> = due.map(|released| released.destination_id).collect();
         result.released += destinations.len();
         result.deciding += found.len() - destinations.len();
         destinations.sort_unstable();
         destinations.dedup();
-        destinations.into_iter().for_each(|id| control.engine.rescan(DestinationId::from_uuid(id)));
+        destinations.into_iter().for_each(|id| control.engine.rescan(id));
         if i64::try_from(found.len()).is_ok_and(|found| found < AT_ONCE) {
             result.remaining = false;
             break;
@@ -105,17 +105,17 @@ async fn of(
         }
         (Some(text), None, None) => {
             let id = destinations::id_of(control, actor, "destination", Some(text), problems).await?;
-            Ok(id.map(|id| Of::Destination(id.uuid())))
+            Ok(id.map(Of::Destination))
         }
         (None, Some(text), None) => {
             let id = text.parse::<RouteId>();
             let id = id
                 .map_err(|_| problems.add("route", format!("\"{text}\" is not a route id; route ids begin with rte_")));
-            Ok(id.ok().map(|id| Of::Route(id.uuid())))
+            Ok(id.ok().map(Of::Route))
         }
         (None, None, Some(text)) => {
             let id = sources::id_of(control, actor, "source", Some(text), problems).await?;
-            Ok(id.map(|id| Of::Source(id.uuid())))
+            Ok(id.map(Of::Source))
         }
         _ => {
             problems.add("", "the request has more than one of destination, route and source; set only one of them");

@@ -1,5 +1,6 @@
 //! What a delivery waits for, as the API shows it.
 
+use model::delivery::DeliveryState;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -7,10 +8,11 @@ use utoipa::ToSchema;
 use store::deliveries::DeliveryRow;
 
 /// What a pending or held delivery waits for. `turn`: it is due, and is being sent or is sent as soon as the rate limit
-/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `back_off`: the end of
-/// the destination's back-off, at `waits_until`. `breaker`: the open breaker of the destination, until `waits_until`.
-/// `order`: an earlier delivery with the same order key. `destination`: its destination, which is paused, disabled,
-/// unusable or deleted (see `held_reason`). `release`: its release (see `held_by` and `held_reason`).
+/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `back_off`: the end
+/// of the destination's back-off, at `waits_until`. `breaker`: the open breaker of the destination; until
+/// `waits_until`, only manual retries are sent, and then one delivery as a probe. `order`: an earlier delivery with the
+/// same order key. `destination`: its destination, which is paused, disabled, unusable or deleted (see `held_reason`).
+/// `release`: its release (see `held_by` and `held_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
@@ -21,7 +23,8 @@ pub enum WaitsFor {
     Schedule,
     /// The back-off of the destination (429, or 503 with `Retry-After`), until `waits_until`.
     BackOff,
-    /// The open breaker of the destination: until `waits_until`, only manual retries are sent.
+    /// The open breaker of the destination; until `waits_until`, only manual retries are sent, and then one delivery as
+    /// a probe.
     Breaker,
     /// An earlier delivery with the same order key.
     Order,
@@ -46,11 +49,11 @@ pub(super) struct Waits {
 /// What a delivery waits for; `None` if it has ended.
 pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     let waits = |on| Waits { on, until: None, next_attempt_at: None };
-    match row.state.as_str() {
-        "held" if row.held_by.is_some() => return Some(waits(WaitsFor::Release)),
-        "held" => return Some(waits(WaitsFor::Destination)),
-        "pending" => {}
-        _ => return None,
+    match row.state {
+        DeliveryState::Held if row.held_by.is_some() => return Some(waits(WaitsFor::Release)),
+        DeliveryState::Held => return Some(waits(WaitsFor::Destination)),
+        DeliveryState::Pending => {}
+        DeliveryState::Succeeded | DeliveryState::Dead | DeliveryState::Cancelled => return None,
     }
     if row.is_behind {
         // `due_at` is only a safety net: the delivery is read again at that time if the delivery in front of it has not
@@ -59,10 +62,9 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     }
     let due =
         Waits { next_attempt_at: row.due_at, ..waits(if row.is_due { WaitsFor::Turn } else { WaitsFor::Schedule }) };
-    let until_then = [(WaitsFor::BackOff, row.back_off_until), (WaitsFor::Breaker, row.open_until)];
-    let until_then =
-        until_then.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
-    Some(match until_then {
+    let blocks = [(WaitsFor::BackOff, row.back_off_until), (WaitsFor::Breaker, row.open_until)];
+    let longest = blocks.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
+    Some(match longest {
         // Expedited deliveries are sent in spite of both.
         Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until + WRITTEN_WITHIN) => {
             Waits { on, until: Some(until), next_attempt_at: row.due_at.max(Some(until)) }
@@ -73,8 +75,9 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
 
 #[cfg(test)]
 mod tests {
+    use model::held_by::HeldBy;
+    use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
     use time::macros::datetime;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -87,14 +90,14 @@ mod tests {
     /// A pending delivery that has been due for ten seconds.
     fn due() -> DeliveryRow {
         DeliveryRow {
-            id: Uuid::nil(),
-            event_id: Uuid::nil(),
-            source_id: Uuid::nil(),
-            destination_id: Uuid::nil(),
+            id: DeliveryId::mint(1, [1; 10]),
+            event_id: EventId::mint(1, [1; 10]),
+            source_id: SourceId::mint(1, [1; 10]),
+            destination_id: DestinationId::mint(1, [1; 10]),
             destination_name: None,
             route_id: None,
             replay_id: None,
-            state: "pending".to_owned(),
+            state: DeliveryState::Pending,
             held_reason: None,
             held_by: None,
             due_at: Some(in_s(-10)),
@@ -141,13 +144,13 @@ mod tests {
     #[test]
     fn held_and_ordered_deliveries_have_no_time_and_ended_ones_wait_for_nothing() {
         let nothing_known = |on| Some(Waits { on, until: None, next_attempt_at: None });
-        let held = DeliveryRow { state: "held".to_owned(), ..due() };
+        let held = DeliveryRow { state: DeliveryState::Held, ..due() };
         assert_eq!(of(&held), nothing_known(WaitsFor::Destination));
-        let held = DeliveryRow { held_by: Some("transform".to_owned()), due_at: None, ..held };
+        let held = DeliveryRow { held_by: Some(HeldBy::Transform), due_at: None, ..held };
         assert_eq!(of(&held), nothing_known(WaitsFor::Release));
         let behind = DeliveryRow { is_behind: true, expedited: true, ..due() };
         assert_eq!(of(&behind), nothing_known(WaitsFor::Order));
-        let dead = DeliveryRow { state: "dead".to_owned(), due_at: None, is_due: false, ..due() };
+        let dead = DeliveryRow { state: DeliveryState::Dead, due_at: None, is_due: false, ..due() };
         assert_eq!(of(&dead), None);
     }
 }

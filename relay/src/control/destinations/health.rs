@@ -4,6 +4,7 @@
 //! deliveries are sent to it. Every replica shows the last report.
 
 use model::destination::DestinationState;
+use model::health::BreakerName;
 use model::held_by::HeldBy;
 use serde::Serialize;
 use shared::id::DestinationId;
@@ -71,27 +72,13 @@ pub struct DestinationHealth {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breaker {
     /// The state of the breaker.
-    pub state: BreakerState,
+    pub state: BreakerName,
     /// When the breaker entered this state; null if it has always been closed.
     #[schema(required = true)]
     pub since: Option<Timestamp>,
     /// When the next probe is sent, if the breaker is open; otherwise null.
     #[schema(required = true)]
     pub next_probe_at: Option<Timestamp>,
-}
-
-/// The state of the breaker. `closed`: deliveries are sent normally. `open`: nothing but manual retries is sent until
-/// `next_probe_at`. `half_open`: one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails,
-/// the breaker opens again for twice as long.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerState {
-    /// Deliveries are sent normally.
-    Closed,
-    /// Nothing but manual retries is sent until `next_probe_at`.
-    Open,
-    /// One delivery is sent as a probe. If it succeeds, the breaker closes. If it fails, the breaker opens again.
-    HalfOpen,
 }
 
 /// The concurrency of a destination: how many attempts may be, and are, in flight.
@@ -194,7 +181,7 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Destinat
     let report = destination_health::find(&control.pool, destination.id).await?;
     let pending = destination_health::pending(&control.pool, destination.id).await?;
     let held = store::held::counts(&control.pool, destination.id).await?;
-    let id = DestinationId::from_uuid(destination.id);
+    let id = destination.id;
     let unusable = control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
     let health = view(destination, report, &pending);
     Ok(DestinationHealth { unusable, held: held.into_iter().map(held_view).collect(), ..health })
@@ -202,7 +189,7 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Destinat
 
 fn held_view(row: CountRow) -> Held {
     Held {
-        held_by: HeldBy::from_name(&row.held_by),
+        held_by: row.held_by,
         count: row.count,
         and_more: row.count >= store::held::COUNTED,
         since: row.since.map(Timestamp),
@@ -215,12 +202,12 @@ fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &Pendin
     let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
     let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);
     DestinationHealth {
-        destination_id: DestinationId::from_uuid(destination.id),
+        destination_id: destination.id,
         state: destination.state,
         state_reason: destination.state_reason,
         state_changed_at: Timestamp(destination.state_changed_at),
         breaker: Breaker {
-            state: report.map_or(BreakerState::Closed, |report| breaker_of(&report.breaker)),
+            state: report.map_or(BreakerName::Closed, |report| report.breaker),
             since: time(report.and_then(|report| report.breaker_since)),
             next_probe_at: time(report.and_then(|report| report.probe_at)),
         },
@@ -264,13 +251,5 @@ fn recent(report: Option<&HealthRow>) -> Recent {
         attempts,
         success_share: (attempts > 0).then(|| f64::from(attempts - failures) / f64::from(attempts)),
         latency_ms: report.and_then(|report| report.latency_ms),
-    }
-}
-
-fn breaker_of(name: &str) -> BreakerState {
-    match name {
-        "open" => BreakerState::Open,
-        "half_open" => BreakerState::HalfOpen,
-        _ => BreakerState::Closed,
     }
 }

@@ -11,7 +11,7 @@ use store::destinations::{Content, DestinationRow};
 use url::Url;
 
 use super::settings::{Checked, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_MS, DestinationSpec, same_origin};
-use super::{open_headers, open_keys, replaced_keys, seal_keys};
+use super::{open_headers, open_secrets, seal_secrets, with_replaced};
 use crate::control::fields::{FieldError, Problems, read};
 use crate::control::patch::merge;
 use crate::control::rate::{self, RateLimit};
@@ -34,14 +34,14 @@ pub(super) fn content(
         (None, Some(_) | None) => None,
     };
     let keys = match (checked.signing_secret, before) {
-        (Some(key), Some(row)) => replaced_keys(control, row, key, DEFAULT_OVERLAP_S, now_ms),
-        (None, Some(row)) => open_keys(control, row)?,
+        (Some(key), Some(row)) => with_replaced(control, row, key, DEFAULT_OVERLAP_S, now_ms),
+        (None, Some(row)) => open_secrets(control, row)?,
         (given, None) => SigningSecrets::new(given.unwrap_or_else(|| SigningSecret::generate_hmac(mint::random()))),
     };
     let (rate_limit, rate_per) = rate::columns(checked.rate);
     Ok(Content {
         url: checked.url.into(),
-        signing_secrets_sealed: seal_keys(control, id, &keys)?,
+        signing_secrets_sealed: seal_secrets(control, id, &keys)?,
         headers_sealed,
         rate_limit,
         rate_per,
@@ -81,7 +81,7 @@ pub(super) fn patched(
     let settings: DestinationSpec = read(settings)?;
     let mut problems = Problems::default();
     let checked = settings.check(&control.egress, &mut problems);
-    content(control, DestinationId::from_uuid(row.id), Some(row), problems.finish_with(checked)?, now_ms)
+    content(control, row.id, Some(row), problems.finish_with(checked)?, now_ms)
 }
 
 /// The settings of a destination as they are shown: of its headers, only the names.
@@ -116,8 +116,8 @@ fn is_origin(row: &DestinationRow, url: &Url) -> bool {
 
 fn opened_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, Error> {
     open_headers(control, row).map_err(|_| {
-        let text = "the stored headers cannot be opened with any key in TIDEGATE_MASTER_KEY; append the key with which \
-                    they were sealed, or replace the destination and set all of its headers";
+        let text = "no key in TIDEGATE_MASTER_KEY decrypts the stored headers; append the key with which they were \
+                    encrypted, or replace the destination and set all of its headers";
         Error::Invalid(vec![FieldError::new("headers", text)])
     })
 }

@@ -32,8 +32,8 @@ pub struct DestinationSpec {
     #[schema(value_type = schema::DestinationUrl)]
     pub url: String,
     /// Null or omitted: no rate limit; only `max_concurrency` applies. Attempts are evenly spaced. Any time window
-    /// contains at most as many attempts as the rate allows, plus a small burst: one extra attempt at rates from 2 per
-    /// second, or 5% of the per-second rate minus one if that is more (at 1,000 per second, at most 1,049 attempts in
+    /// contains at most as many attempts as the rate allows, plus a small burst: one attempt at rates from 2 per second
+    /// or, if that is more, one less than 5% of the attempts per second (at 1,000 per second, at most 1,049 attempts in
     /// one second).
     #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
@@ -41,20 +41,22 @@ pub struct DestinationSpec {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<i64>,
-    /// The timeout of an attempt in milliseconds, from connecting until the response headers have been received. Of the
-    /// response body, only what arrives within two seconds is kept. Default: 15,000.
+    /// The timeout of an attempt in milliseconds, from the start of the name resolution until the response headers have
+    /// been received; the time for the transform does not count. The name resolution, connecting and the TLS handshake
+    /// may take at most 5 seconds. Of the response body, only what arrives within two seconds is kept. Default: 15,000.
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<i64>,
-    /// A new delivery first waits for the first entry of `schedule_s`; manual retries and releases are sent
-    /// immediately. Default: ten attempts over three days, as recommended by Standard Webhooks, starting immediately.
+    /// When and how often a delivery is attempted: with the delays in `schedule_s`, or in the exponential form. A new
+    /// delivery first waits for the first entry of `schedule_s`; manual retries and releases are sent immediately.
+    /// Default: ten attempts over three days, as recommended by Standard Webhooks, starting immediately.
     #[schema(value_type = Option<schema::RetryPolicy>)]
     pub retry: Option<Value>,
     /// Whether to append the query string of the provider's request to the URL, after the URL's own. A delivery is held
     /// if its URL would exceed 8,000 bytes. The header `tidegate-original-query` always contains the query string.
     /// Default: false.
     pub append_query: Option<bool>,
-    /// Static headers that are sent with every delivery. Values are stored sealed and never returned. If PUT omits
+    /// Static headers that are sent with every delivery. Values are stored encrypted and never returned. If PUT omits
     /// `headers`, the current headers are kept unless the scheme, host or port of the URL changes.
     #[schema(value_type = Option<schema::StaticHeaders>)]
     pub headers: Option<BTreeMap<String, String>>,
@@ -86,7 +88,7 @@ pub struct DestinationPatch {
     pub timeout_ms: Option<Value>,
     /// Merged with the current policy: `{"attempts": 5}` keeps all other fields. To switch between `schedule_s` and the
     /// exponential form, set the fields of the form you leave to null, as in `{"schedule_s": [0, 60], "initial_s":
-    /// null, "multiplier": null, "max_s": null, "attempts": null}`. Null resets it to the default.
+    /// null, "multiplier": null, "max_s": null, "attempts": null}`. Setting `retry` to null resets it to the default.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RetryPatch>)]
     pub retry: Option<Value>,

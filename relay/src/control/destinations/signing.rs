@@ -3,12 +3,11 @@
 use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use shared::id::DestinationId;
 use shared::sign;
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
-use super::{find, open_keys, replaced_keys, seal_keys};
+use super::{find, open_secrets, seal_secrets, with_replaced};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
 use crate::control::time::Timestamp;
@@ -52,8 +51,8 @@ pub struct Rotation {
     /// A signing secret of your choice. If omitted, one is generated.
     #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
-    /// How long deliveries are also signed with the previous secrets, in seconds. At most three previous secrets are
-    /// used. Set it to 0 if a secret has leaked. Default: 86,400 (one day).
+    /// How long deliveries are also signed with the previous secrets, in seconds. At most two previous secrets are
+    /// used: a third one stops signing at once. Set it to 0 if a secret has leaked. Default: 86,400 (one day).
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_s: Option<i64>,
@@ -66,7 +65,7 @@ pub struct Rotation {
 pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<SigningSecret, Error> {
     actor.require(Scope::Secrets)?;
     let row = find(control, actor, id).await?;
-    view(&open_keys(control, &row)?, mint::now_ms())
+    view(&open_secrets(control, &row)?, mint::now_ms())
 }
 
 /// Puts a new signing secret in front. Until the overlap ends, deliveries are also signed with the old ones.
@@ -88,8 +87,8 @@ pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotati
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
     let plan = |row: &DestinationRow| {
-        let keys = replaced_keys(control, row, new, overlap_s, now_ms);
-        let sealed = seal_keys(control, DestinationId::from_uuid(row.id), &keys)?;
+        let keys = with_replaced(control, row, new, overlap_s, now_ms);
+        let sealed = seal_secrets(control, row.id, &keys)?;
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);

@@ -1,16 +1,18 @@
 //! Explains an event: what was decided when it was stored, and separately what its routes would decide now.
 
+use model::delivery::DeliveryState;
+use model::event::Verification;
 use model::held_by::HeldBy;
 use model::unix_time;
 use serde::Serialize;
 use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId};
 use store::deliveries::DeliveryRow;
 use store::events::{self, EventRow, SummaryRow};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{ChangedCopy, EVALUATE_WITHIN, Event, Header, find, headers, summary, view};
+use super::{ChangedCopy, EVALUATE_WITHIN, Event, Header, find, summary, view};
 use crate::configuration::Snapshot;
 use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
@@ -115,8 +117,7 @@ pub struct DecidedDelivery {
     #[schema(required = true)]
     pub destination: Option<String>,
     /// The current state.
-    #[schema(value_type = deliveries::DeliveryState)]
-    pub state: String,
+    pub state: DeliveryState,
     /// Why the delivery is held individually. Absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -192,7 +193,7 @@ pub async fn explain(control: &Control, actor: &Actor, id: &str) -> Result<Event
 
 pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> Result<EventDetail, Error> {
     let snapshot = control.configuration.current();
-    let event = EventId::from_uuid(row.id);
+    let event = row.meta.id;
     let rows = of_event(control, actor, event, None, &snapshot).await?;
     let made = match i64::try_from(rows.len()) {
         // These are all deliveries of the event.
@@ -200,10 +201,13 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
         Ok(_) | Err(_) => of_event(control, actor, event, Some(false), &snapshot).await?,
     };
     let made = made.into_iter().map(|row| deliveries::view(row, &snapshot)).collect();
-    let headers = headers(&row);
-    let (routes, verification_now) = match control.bodies.read(&control.pool, row.id, row.body_size).await? {
+    let (routes, verification_now) = match control
+        .bodies
+        .hold(row.body_size, store::pending::body(&control.pool, event))
+        .await?
+    {
         Some(body) => {
-            let event = view(&row, &headers, body.as_ref());
+            let event = view(&row, body.as_ref());
             let recheck = match row.failure_cause {
                 Some(_) => {
                     let rechecker = Rechecker::of(&control.pusher, actor.customer()?, event.source_id).await?;
@@ -216,29 +220,29 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
         // Filters need the body.
         None => (Vec::new(), None),
     };
-    let changed_copy = events::changed_copy(&control.pool, row.id).await?;
+    let changed_copy = events::changed_copy(&control.pool, event).await?;
     Ok(EventDetail {
         copy_id: None,
         changed_copy: changed_copy.map(|copy| ChangedCopy {
-            id: EventId::from_uuid(copy.id),
-            received_at: Timestamp(unix_time::timestamp(uuid_v7_ms(copy.id))),
+            id: copy.id,
+            received_at: Timestamp(unix_time::timestamp(copy.id.minted_at_ms())),
             body_size: copy.body_size,
         }),
         stored_at: Timestamp(row.stored_at),
-        method: row.method.clone(),
-        query: row.query.clone(),
-        headers: shown(&headers),
+        method: row.meta.method.clone(),
+        query: row.meta.query.clone(),
+        headers: shown(&row.meta.headers),
         deliveries: rows.into_iter().map(|row| deliveries::view(row, &snapshot)).collect(),
         decision: decision(&row, made),
         routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
         verification_now,
         event: summary(SummaryRow {
-            id: row.id,
-            source_id: row.source_id,
+            id: row.meta.id,
+            source_id: row.meta.source_id,
             source_name: row.source_name,
-            received_at: row.received_at,
-            event_type: row.event_type,
-            provider_event_id: row.provider_event_id,
+            received_at: row.meta.received_at,
+            event_type: row.meta.event_type,
+            provider_event_id: row.meta.provider_event_id,
             body_size: row.body_size,
             verification: row.verification,
             failure_cause: row.failure_cause,
@@ -266,33 +270,33 @@ async fn of_event(
 /// What was decided about an event, from its row and the deliveries that no replay created.
 fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
     let cause = row.failure_cause.as_deref().unwrap_or("not verified");
-    let (outcome, reason) = match row.verification.as_str() {
-        "failed" => (
+    let (outcome, reason) = match row.verification {
+        Verification::Failed => (
             DecisionOutcome::Quarantined,
             format!(
                 "verification failed ({cause}), so the event was quarantined and not routed; release it to route it"
             ),
         ),
-        "released" if made.is_empty() => (
+        Verification::Released if made.is_empty() => (
             DecisionOutcome::Released,
             format!(
                 "verification failed ({cause}); the event has since been released, either manually without a matching \
                  route, or by a replay"
             ),
         ),
-        "released" => (
+        Verification::Released => (
             DecisionOutcome::Released,
             format!(
                 "verification failed ({cause}); the event has since been released, which created {}",
                 count(made.len())
             ),
         ),
-        _ if made.is_empty() => (
+        Verification::Verified | Verification::Stale | Verification::Unsigned if made.is_empty() => (
             DecisionOutcome::NoRouteMatched,
             "no enabled route of the source matched when the event was stored; create a replay to route it again"
                 .to_owned(),
         ),
-        _ => (
+        Verification::Verified | Verification::Stale | Verification::Unsigned => (
             DecisionOutcome::Routed,
             format!("the routes of the source created {} when the event was stored", count(made.len())),
         ),

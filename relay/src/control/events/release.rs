@@ -1,13 +1,13 @@
 //! Releases an event whose verification failed.
 
-use shared::id::{DestinationId, SourceId};
+use model::event::Verification;
 use store::events::{self, EventRow, Released};
 use store::new_event::NewEvent;
 use store::partitions::with_partitions;
 use tokio::time::Instant;
 
 use super::explain::{EventDetail, detail};
-use super::{EVALUATE_WITHIN, find, headers, view};
+use super::{EVALUATE_WITHIN, find, view};
 use crate::control::error::Conflict;
 use crate::control::{Actor, Control, Error, Scope};
 use crate::intake::arrival;
@@ -25,14 +25,16 @@ const ROUNDS: usize = 5;
 pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<EventDetail, Error> {
     actor.require(Scope::Replay)?;
     let row = find(control, actor, id).await?;
-    match row.verification.as_str() {
-        "failed" => {}
-        "released" => return detail(control, actor, row).await,
-        _ => return Err(Error::Conflict(Conflict::NotFailed)),
+    match row.verification {
+        Verification::Failed => {}
+        Verification::Released => return detail(control, actor, row).await,
+        Verification::Verified | Verification::Stale | Verification::Unsigned => {
+            return Err(Error::Conflict(Conflict::NotFailed));
+        }
     }
-    let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
+    let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
-    let body = body.filter(|_| row.id >= first_with_body);
+    let body = body.filter(|_| row.meta.id.uuid() >= first_with_body);
     let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;
     route_and_release(control, &row, body.as_ref()).await?;
     // The detail reads it again: a request that held two reservations could wait for itself.
@@ -41,34 +43,29 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Event
 }
 
 async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Result<(), Error> {
-    let headers = headers(row);
+    let meta = &row.meta;
     let mut snapshot = control.configuration.refresh().await?;
     for _ in 0..ROUNDS {
-        let answers = route::evaluate(
-            &control.evaluator,
-            &snapshot,
-            &view(row, &headers, body),
-            Instant::now() + EVALUATE_WITHIN,
-        )
-        .await;
+        let answers =
+            route::evaluate(&control.evaluator, &snapshot, &view(row, body), Instant::now() + EVALUATE_WITHIN).await;
         let event = NewEvent {
-            id: row.id,
+            id: meta.id,
             customer_id: row.customer_id,
-            source_id: row.source_id,
-            received_at: row.received_at,
-            event_type: row.event_type.clone(),
-            provider_event_id: row.provider_event_id.clone(),
+            source_id: meta.source_id,
+            received_at: meta.received_at,
+            event_type: meta.event_type.clone(),
+            provider_event_id: meta.provider_event_id.clone(),
             // The event was stored without a key, because its verification failed. The operator who releases it vouches
             // for it.
             dedupe_key: snapshot
                 .sources
-                .get(&SourceId::from_uuid(row.source_id))
-                .and_then(|source| source.key(&row.query, &headers, body)),
-            method: row.method.clone(),
-            query: row.query.clone(),
-            headers: row.headers.clone(),
+                .get(&meta.source_id)
+                .and_then(|source| source.key(&meta.query, &meta.headers, body)),
+            method: meta.method.clone(),
+            query: meta.query.clone(),
+            headers: meta.headers.clone(),
             body: Vec::new(),
-            verification: "released",
+            verification: Verification::Released,
             failure: None,
             quarantine: None,
             deliveries: arrival::deliveries(&snapshot, &answers),
@@ -79,10 +76,7 @@ async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Re
                 if event.has_held_delivery() {
                     control.releaser.intake.held.notify_one();
                 }
-                event
-                    .deliveries
-                    .iter()
-                    .for_each(|made| control.engine.rescan(DestinationId::from_uuid(made.destination_id)));
+                event.deliveries.iter().for_each(|made| control.engine.rescan(made.destination_id));
                 return Ok(());
             }
             Released::StaleConfiguration => snapshot = control.configuration.refresh().await?,

@@ -35,7 +35,8 @@ pub struct SourceSpec {
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourcePatch {
-    /// The new provider.
+    /// The new provider. The `config` and the secrets of the source are checked against it: set those fields of
+    /// `config` to null that the new provider does not have, and replace secrets that it cannot use.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ProviderId, required = false)]
     pub provider: Option<Value>,
@@ -67,7 +68,7 @@ impl SourcePatch {
 pub(super) fn patched(control: &Control, row: &SourceRow, patch: Value) -> Result<Content, Error> {
     let mut settings = settings_of(row);
     merge(&mut settings, patch);
-    content(control, SourceId::from_uuid(row.id), &row.name, read(settings)?, Some(row), Problems::default())
+    content(control, row.id, &row.name, read(settings)?, Some(row), Problems::default())
 }
 
 /// The content of a source with these settings. Omitted secrets are kept.
@@ -111,7 +112,13 @@ pub(super) fn checked(
             }
         }
         None => {
-            problems.add("provider", format!("\"{provider}\" is not a provider; use an id from the list of providers"));
+            problems.add(
+                "provider",
+                format!(
+                    "\"{provider}\" is not a known provider; use an id from the list of providers or, if yours is \
+                     not listed, custom, standard-webhooks, token or basic"
+                ),
+            );
         }
     }
     problems.finish()?;

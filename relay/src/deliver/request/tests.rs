@@ -1,3 +1,4 @@
+use model::event::EventMeta;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +35,16 @@ fn destination(number: u8) -> Destination {
 
 fn of_request(query: &str, provided: &[(&str, &str)]) -> Item {
     let event = Event {
-        id: EventId::mint(1, [1; 10]),
-        source_id: SourceId::mint(1, [0; 10]),
-        event_type: None,
-        provider_event_id: None,
-        received_at_ms: 1,
-        method: "POST".to_owned(),
-        query: query.to_owned(),
-        headers: HeaderList::new(provided.iter().copied()),
+        meta: EventMeta {
+            id: EventId::mint(1, [1; 10]),
+            source_id: SourceId::mint(1, [0; 10]),
+            received_at: unix_time::timestamp(1),
+            event_type: None,
+            provider_event_id: None,
+            method: "POST".to_owned(),
+            query: query.to_owned(),
+            headers: HeaderList::new(provided.iter().copied()),
+        },
         body: Some(Vec::new()),
         body_bytes: 0,
     };

@@ -65,7 +65,7 @@ fn file_of(path: &str) -> &'static str {
     if let [only] = found.as_slice() {
         return only;
     }
-    let modules: Vec<&str> = modules.split("::").filter(|module| *module != "crate").map(unaliased).collect();
+    let modules: Vec<&str> = modules.split("::").filter(|module| *module != "crate").collect();
     let mut ending = modules.as_slice();
     loop {
         let file = format!("/{}.rs", ending.join("/"));
@@ -77,16 +77,6 @@ fn file_of(path: &str) -> &'static str {
             (_, [_, rest @ ..]) if !rest.is_empty() => ending = rest,
             _ => panic!("{path}: it may be in any of {found:?}"),
         }
-    }
-}
-
-/// The name of a module that the tables import under another one.
-fn unaliased(module: &str) -> &str {
-    match module {
-        "rest" => "api",
-        "pages" => "page",
-        "counting" => "count",
-        other => other,
     }
 }
 

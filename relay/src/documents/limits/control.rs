@@ -6,8 +6,8 @@ use store::{configuration, pool};
 
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
-use crate::api::{self as rest, layers};
-use crate::control::{self, page as pages, tokens, wrong_tokens};
+use crate::api::{self, layers};
+use crate::control::{self, page, tokens, wrong_tokens};
 use crate::doctor::check;
 use crate::{descriptors, edge, last_use, readiness, serve};
 
@@ -16,14 +16,15 @@ pub(super) fn write(page: &mut String) {
     table(
         page,
         "Filters, order keys and transforms",
-        "The work of an expression is limited in steps, independently of time. The time limits are an additional safeguard.",
+        "The work of an expression is limited in steps, independently of time. The time limits are an additional \
+         safeguard.",
         &expressions(),
     );
     table(
         page,
         "Database",
-        "PostgreSQL's own limit ends a slow statement with an error. The relay's longer limit closes a connection that no longer \
-         responds.",
+        "PostgreSQL's own limit ends a slow statement with an error. The relay's limit is longer: when it passes, the\n\
+         connection no longer responds, and the relay closes it.",
         &database(),
     );
     table(page, "Calls to the edge, and health", "", &others());
@@ -60,7 +61,7 @@ fn calls() -> Vec<Bound> {
         fixed!("length of the name of a token, in characters", count(tokens::MAX_NAME), "limits rows"),
         fixed!("tokens whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
         fixed!("time for which uses of tokens are collected", time(last_use::WRITE_EVERY), "limits writes"),
-        fixed!("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
+        fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
             time(layers::ANSWERED_WITHIN),
@@ -68,13 +69,13 @@ fn calls() -> Vec<Bound> {
         ),
         api!(
             "rows of a page (default)",
-            count(pages::DEFAULT_LIMIT),
-            format!("`limit`, 1 to {}", count(pages::MAX_LIMIT)),
+            count(page::DEFAULT_LIMIT),
+            format!("`limit`, 1 to {}", count(page::MAX_LIMIT)),
             "limits memory",
         ),
         fixed!(
             "one call of a list searches",
-            format!("{} rows or {}", count(pages::LIST.total), time(pages::LIST.within)),
+            format!("{} rows or {}", count(page::LIST.total), time(page::LIST.within)),
             "limits the load on the database; `next_cursor` continues the search",
         ),
         fixed!(

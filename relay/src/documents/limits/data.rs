@@ -12,7 +12,7 @@ use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, p
 use crate::deliver::{excerpts, lease, load_health, read, report, request, scan, send, settle, versions};
 use crate::intake::{self, arrival, routing};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
-use crate::replay::{chunk, count as counting, cut, worker};
+use crate::replay::{self, chunk, cut, worker};
 use crate::{configuration, deleting, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
@@ -65,10 +65,11 @@ fn waits() -> Vec<Bound> {
         fixed!(
             "share of failures that opens a breaker",
             format!(
-                "{} % of at least {} in {}",
+                "{} % of at least {} in the last {} to {} s",
                 tuning::FAILURE_PERCENT,
                 tuning::SHARE_OF_AT_LEAST,
-                micros(tuning::SHARE_PERIOD_US)
+                tuning::SHARE_PERIOD_US / 1_000_000,
+                2 * tuning::SHARE_PERIOD_US / 1_000_000
             ),
             "the same, if some deliveries succeed",
         ),
@@ -78,7 +79,7 @@ fn waits() -> Vec<Bound> {
             "gives a destination time to recover",
         ),
         fixed!(
-            "after a breaker has been closed for this long, its time open starts at the minimum again",
+            "closed time of a breaker after which its next open time is the shortest again",
             micros(tuning::STEADY_AFTER_US),
             "avoids long stops for rare failures",
         ),
@@ -148,9 +149,9 @@ fn intake() -> Vec<Bound> {
             "ends before the leases of the messages",
         ),
         fixed!(
-            "a message that was leased more often is stored as unreadable without decoding it",
+            "leases after which a message is stored as unreadable without decoding it",
             count(pull::MANY_LEASES),
-            "the queue would otherwise delete it in the end",
+            "keeps a message that cannot be processed from reaching the dead-letter queue and its deletion there",
         ),
         fixed!(
             "after a failed pull, its batch size is avoided for",
@@ -204,7 +205,7 @@ fn intake() -> Vec<Bound> {
             "keeps wrong times out of the history: beyond it nothing is pulled",
         ),
         env(
-            "the same id from the same source is a copy for",
+            "the same id and body from the same source is a copy on the day on which its event was stored, and for",
             "TIDEGATE_DEDUPE_DAYS",
             days,
             "relay/store/src/keys.rs",
@@ -228,7 +229,7 @@ fn intake() -> Vec<Bound> {
         fixed!(
             "crashes of the relay caused by one unreadable message",
             format!(
-                "{}, then one try a day, {} in all",
+                "after {} one try a day, after {} none",
                 count(unreadable::MAX_UNFINISHED_TRIES),
                 count(unreadable::GIVEN_UP_AFTER)
             ),
@@ -276,9 +277,9 @@ fn slots() -> Vec<Bound> {
             "leaves slots for a new destination while others hang",
         ),
         fixed!(
-            "slots are short when this part is used",
+            "share of used slots from which on noisy destinations wait",
             format!("{} %", tuning::SLOTS_ARE_SHORT_PERCENT),
-            "from here on noisy destinations wait",
+            "keeps slots free for the other destinations",
         ),
         fixed!(
             "a destination is noisy above",
@@ -291,12 +292,12 @@ fn slots() -> Vec<Bound> {
             "keeps one destination from delaying the others",
         ),
         fixed!(
-            "slots that retries leave to first attempts",
+            "slots reserved for first attempts, which retries cannot use",
             format!("{} %", shares::kept_percent(Lane::Fresh)),
             "keeps first attempts fast",
         ),
         fixed!(
-            "slots that replays leave to first attempts and retries",
+            "slots reserved for first attempts and retries, which replays cannot use",
             format!("{} %", shares::kept_percent(Lane::Fresh) + shares::kept_percent(Lane::Retry)),
             "keeps live traffic fast",
         ),
@@ -423,11 +424,11 @@ fn times() -> Vec<Bound> {
         fixed!(
             "scan for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
-            "finds what other replicas and the API have changed",
+            "finds what other relays and the API have changed",
         ),
         fixed!(
-            "the same if the database is slow, at least",
-            format!("every {}", time(scan::LONGEST_SCAN_INTERVAL)),
+            "longest interval between these scans if the database is slow",
+            time(scan::LONGEST_SCAN_INTERVAL),
             "limits the load on the database",
         ),
         fixed!(
@@ -530,7 +531,7 @@ fn background() -> Vec<Bound> {
         fixed!("lease of a chunk", time(worker::LEASE), "another relay continues after a crash"),
         fixed!(
             "a dry run counts",
-            format!("{} rows or {}", count(counting::DRY_RUN.total), time(counting::DRY_RUN.within)),
+            format!("{} rows or {}", count(replay::count::DRY_RUN.total), time(replay::count::DRY_RUN.within)),
             "limits the load on the database",
         ),
         fixed!(

@@ -9,9 +9,9 @@ pub(super) fn write(page: &mut String) {
     table(
         page,
         "Memory of the Worker",
-        "An isolate has 128 MB for all its requests, and WebAssembly never returns memory. Before a body is read, memory for it is \
-         reserved in one of three shares. If the share is full, the request is answered 503 with `Retry-After`: at once on the \
-         fast path, otherwise if no memory becomes free for some seconds.",
+        "An isolate has 128 MB for all its requests, and WebAssembly never returns memory. Before a body is read, memory\n\
+         for it is reserved in one of three shares. The *fast path* takes a POST of up to 127,000 bytes. If its share\n\
+         is full, the request is answered 503 with `Retry-After` at once. Other requests wait first, up to 2.75 seconds.",
         &memory(),
     );
     table(page, "A request at the edge", "", &request());
@@ -119,16 +119,25 @@ fn request() -> Vec<Bound> {
             bytes(constant("edge/src/sources.rs", "MAX_NAME_BYTES")),
             "avoids needless reads of KV",
         ),
-        fixed!("time for a body to arrive", millis(body("READ_WITHIN_MS")), "frees memory held by slow senders"),
         fixed!(
-            "time for a part of a body to arrive",
-            millis(body("PIECE_WITHIN_MS")),
-            "frees memory held by stalled senders",
+            "time for a body of more than 256 KiB, or of unknown length, to arrive",
+            millis(body("READ_WITHIN_MS")),
+            "frees memory held by slow senders; the response is 408",
         ),
         fixed!(
-            "time for a body on the fast path to arrive",
+            "time for a part of such a body to arrive",
+            millis(body("PIECE_WITHIN_MS")),
+            "frees memory held by stalled senders; the response is 408",
+        ),
+        fixed!(
+            "time for a smaller body to arrive",
+            millis(body("PIECE_WITHIN_MS")),
+            "frees memory held by slow senders; the response is 408",
+        ),
+        fixed!(
+            "time for a body on the fast path to arrive while more than 6 MB are reserved; otherwise none",
             millis(constant("edge/src/small_bodies.js", "READ_WITHIN_MS")),
-            "frees memory held by slow senders",
+            "frees memory held by slow senders; the response is 408",
         ),
         fixed!(
             "`Retry-After` of 503 if the queue or the store failed",
@@ -193,7 +202,7 @@ fn verification() -> Vec<Bound> {
         fixed!(
             "bytes signed, if other forms of the URL are tried",
             bytes(constant("shared/src/scheme/url_form.rs", "MAX_RESPELLED_BYTES")),
-            "limits processor time: the cost of a wrong signature of a large body does not grow with the number of forms",
+            "limits CPU time: the cost of a wrong signature of a large body does not grow with the number of forms",
         ),
         fixed!(
             "keys of a published key set",
@@ -215,7 +224,7 @@ fn verification() -> Vec<Bound> {
             "limits CPU time"
         ),
         api!(
-            "age of a signed time",
+            "difference of a signed time from the present",
             seconds(constant("shared/src/provider/custom.rs", "DEFAULT_TOLERANCE_S")),
             format!("`tolerance_s` of a source, up to {}", seconds(options("MAX_TOLERANCE_S"))),
             "limits replay attacks; many providers have their own default ([PROVIDERS.md](PROVIDERS.md))",
@@ -243,8 +252,8 @@ fn verification() -> Vec<Bound> {
             "limits requests to the provider, and the time until a replaced key is noticed",
         ),
         fixed!(
-            "keys are fetched again because none fits a signature",
-            format!("every {}", millis(keys("REFETCH_AFTER"))),
+            "interval between fetches because no key fits a signature",
+            format!("at least {}", millis(keys("REFETCH_AFTER"))),
             "keeps forged requests from causing fetches",
         ),
         fixed!(

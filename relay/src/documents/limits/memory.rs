@@ -74,7 +74,7 @@ fn parts() -> Vec<Part> {
             in_flight * small,
             true,
         )
-        .in_file("relay/engine/src/budget.rs"),
+        .in_file("relay/engine/src/lib.rs"),
         part!(
             "excerpts of responses",
             product(excerpts, egress::RESPONSE_EXCERPT_BYTES),
@@ -136,7 +136,7 @@ fn parts() -> Vec<Part> {
             false,
         ),
         part!(
-            "responses of the queue API, two queues",
+            "responses of the queue API, two queues, if every byte in them is escaped",
             product(QUEUES * pull::pace::MOST_AT_ONCE, pull::api::MAX_ANSWER_BYTES),
             QUEUES * pull::pace::MOST_AT_ONCE * pull::api::MAX_ANSWER_BYTES,
             false,
@@ -159,10 +159,11 @@ fn parts() -> Vec<Part> {
 pub(super) fn write(page: &mut String) {
     let parts = parts();
     page.push_str(
-        "\n## Memory of a relay\n\nThe table assumes the default settings, two cores, and the two queues that the commands of the \
-         README create. Ordinary\ntraffic can use the first group, though not all of it at the same time; an idle relay uses about 40 MB\n\
-         ([BENCHMARKS.md](BENCHMARKS.md)). The second group is used only with destinations that answer with endless headers, a\n\
-         database that does not respond, or API callers that send very large requests.\n\n\
+        "\n## Memory of a relay\n\n\
+         The table assumes the default settings, two cores, and the two queues that the commands of the README create.\n\
+         The first group limits ordinary traffic, which does not use all of it at the same time; an idle relay uses\n\
+         about 40 MB ([BENCHMARKS.md](BENCHMARKS.md)). The second group is used only with destinations that respond\n\
+         with endless headers, a database that does not respond, or API callers that send very large requests.\n\n\
          | what | limit | at most | code |\n|---|---|---:|---|\n",
     );
     for (name, ordinary) in [("ordinary traffic, in total", true), ("hostile traffic or faults, in total", false)] {
@@ -183,9 +184,9 @@ pub(super) fn write(page: &mut String) {
     let all = parts.iter().map(in_megabytes).sum();
     let _ = writeln!(page, "| **both groups** | | **{}** | |", megabytes(all));
     page.push_str(
-        "\nTwo things have no limit in number: the configuration (sources, destinations and routes are all in memory, some\n\
-         kilobytes each), and the state of each destination that has deliveries. A single body is never refused for lack of\n\
-         memory: if it does not fit, it is sent on its own.\n",
+        "\nThe number of two things is not limited: the configuration (sources, destinations and routes are all in\n\
+         memory, some kilobytes each), and the state of each destination that has deliveries. A single body is never\n\
+         refused for lack of memory: if it does not fit, it is sent on its own.\n",
     );
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use shared::id::ReplayId;
 use uuid::Uuid;
 
 use super::ReplayRow;
@@ -24,7 +25,7 @@ pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) 
          where id = $1 and state = 'running' and cursor_id is not distinct from $2
            and (begun < $4 or begun_after is distinct from cursor_id)
            and next_at <= now() and (begun_until is null or begun_until <= now())",
-        replay.id,
+        replay.id.uuid(),
         replay.cursor_id,
         lease.as_secs_f64(),
         most
@@ -42,7 +43,7 @@ pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()
     sqlx::query!(
         "update replays set begun_until = now() + $3::float8 * interval '1 second'
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
-        replay.id,
+        replay.id.uuid(),
         replay.cursor_id,
         lease.as_secs_f64()
     )
@@ -56,11 +57,11 @@ pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()
 ///
 /// # Errors
 /// Returns an error if the query fails; it can be called again.
-pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<()> {
+pub async fn give_back(pool: &Pool, id: ReplayId, cursor: Option<Uuid>) -> Result<()> {
     sqlx::query!(
         "update replays set begun = begun - 1, begun_until = null
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
-        id,
+        id.uuid(),
         cursor
     )
     .execute(pool)
@@ -76,7 +77,7 @@ pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duratio
     sqlx::query!(
         "update replays set begun_error = $3, begun_until = now() + $4::float8 * interval '1 second'
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
-        replay.id,
+        replay.id.uuid(),
         replay.cursor_id,
         error,
         pause.as_secs_f64()
@@ -97,7 +98,7 @@ pub async fn fail(pool: &Pool, replay: &ReplayRow, least: i16, reason: &str) -> 
          where id = $1 and state = 'running' and cursor_id is not distinct from $2
            and case when begun_after is not distinct from cursor_id then begun else 0 end >= $3
            and (begun_until is null or begun_until <= now())",
-        replay.id,
+        replay.id.uuid(),
         replay.cursor_id,
         i32::from(least),
         reason

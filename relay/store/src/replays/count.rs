@@ -1,8 +1,12 @@
 //! Counts the rows that a replay takes, in parts that are committed one by one.
 
+use model::delivery::DeliveryState;
+use model::replay::ReplayState;
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId};
 use uuid::Uuid;
 
-use super::{ReplayRow, Selection};
+use super::{ReplayRow, Selection, replay_rows};
+use crate::column::{As, Maybe};
 use crate::search::{Range, Search};
 use crate::{Error, Pool, Result};
 
@@ -38,12 +42,12 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64>
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
-        selection.customer_id,
+        selection.customer_id.uuid(),
         range.from,
         range.until,
-        selection.source_id,
+        selection.source_id.map(SourceId::uuid),
         selection.event_type,
-        selection.destination_id,
+        selection.destination_id.map(DestinationId::uuid),
         selection.failed,
         selection.made_at
     )
@@ -74,14 +78,14 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
                  where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
                    and pending.id < $11
                  offset 0)"#,
-        selection.customer_id,
-        selection.state,
+        selection.customer_id.uuid(),
+        selection.state.map(DeliveryState::name),
         range.from,
         range.until,
         selection.events.from,
         selection.events.until,
-        selection.source_id,
-        selection.destination_id,
+        selection.source_id.map(SourceId::uuid),
+        selection.destination_id.map(DestinationId::uuid),
         selection.error,
         selection.event_type,
         selection.ids.until,
@@ -97,16 +101,7 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>> {
-    sqlx::query_as!(
-        ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
-                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error, counting, count_after
-         from replays where state = 'running' and counting order by id"
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(Error::from)
+    replay_rows!("where state = 'running' and counting order by id").fetch_all(pool).await.map_err(Error::from)
 }
 
 /// Stores that the replay matches `matched` rows up to `count_after`, and whether more are to be counted. Returns false
@@ -127,7 +122,7 @@ pub async fn counted(
         "update replays set matched = $4, count_after = $5, counting = $6
          where id = $1 and state = 'running' and counting and count_after is not distinct from $2
            and (cursor_id is null or cursor_id <= $3)",
-        replay.id,
+        replay.id.uuid(),
         replay.count_after,
         from,
         matched,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shared::id::ReplayId;
 use uuid::Uuid;
 
 use crate::{Connection, Result};
@@ -27,11 +28,11 @@ impl Counts {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn add(connection: &mut Connection, counts: &BTreeMap<Uuid, Counts>) -> Result<()> {
+pub async fn add(connection: &mut Connection, counts: &BTreeMap<ReplayId, Counts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = counts.keys().copied().collect();
+    let ids: Vec<Uuid> = counts.keys().map(|id| id.uuid()).collect();
     if ids.len() > 1 {
         // An update of several rows locks them in the order of its plan.
         sqlx::query!("select id from replays where id = any($1) order by id for no key update", &ids)

@@ -1,17 +1,19 @@
 //! The events of a replay: first planned without their contents, then read in groups if their contents are needed.
 
-use time::OffsetDateTime;
+use model::event::EventMeta;
+use shared::id::{DestinationId, EventId, SourceId};
 use uuid::Uuid;
 
 use super::Selection;
+use crate::column::{As, meta};
 use crate::search::{Range, Search, remaining};
 use crate::{Error, LARGE_BYTES, Pool, Result};
 
 /// An event that a replay has reached, without its contents.
 #[derive(Debug, Clone)]
 pub struct PlannedRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
+    pub id: EventId,
+    pub source_id: SourceId,
     /// In bytes.
     pub body_size: i32,
     /// Of headers and query, in bytes; 0 if it was not requested.
@@ -23,13 +25,7 @@ pub struct PlannedRow {
 /// The contents of an event.
 #[derive(Debug, Clone)]
 pub struct EventRow {
-    pub id: Uuid,
-    pub received_at: OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
+    pub meta: EventMeta,
     /// `None` if it was not requested or is no longer kept.
     pub body: Option<Vec<u8>>,
 }
@@ -68,7 +64,7 @@ async fn plan(
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         PlannedRow,
-        r#"select events.id, source_id, body_size,
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>", body_size,
                   case when $9 then octet_length(headers::text) + octet_length(query) else 0 end as "head_size!",
                   event_bodies.event_id is not null as "has_body!"
            from events left join event_bodies
@@ -79,12 +75,12 @@ async fn plan(
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
            order by events.id limit $7"#,
-        selection.customer_id,
+        selection.customer_id.uuid(),
         range.from,
         range.until,
-        selection.source_id,
+        selection.source_id.map(SourceId::uuid),
         selection.event_type,
-        selection.destination_id,
+        selection.destination_id.map(DestinationId::uuid),
         limit,
         selection.failed,
         with_head_size,
@@ -99,17 +95,19 @@ async fn plan(
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>> {
+pub async fn read(pool: &Pool, ids: Vec<EventId>, with_body: Vec<EventId>) -> Result<Vec<EventRow>> {
+    let [ids, with_body] = [ids, with_body].map(|ids| ids.into_iter().map(EventId::uuid).collect::<Vec<Uuid>>());
     let mut connection = pool.acquire().await?;
-    let rows = sqlx::query_as!(
-        EventRow,
-        r#"select events.id, received_at, type as event_type, provider_event_id, method, query, headers, body as "body?"
+    let rows = sqlx::query!(
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>", received_at,
+                  type as event_type, provider_event_id, method, query, headers, body as "body?"
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id = any($2)
            where events.id = any($1)"#,
-        ids,
-        with_body
+        &ids,
+        &with_body
     )
+    .map(|row| EventRow { meta: meta!(row), body: row.body })
     .fetch_all(&mut connection)
     .await?;
     let body_bytes: usize = rows.iter().filter_map(|row| row.body.as_ref()).map(Vec::len).sum();

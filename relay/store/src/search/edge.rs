@@ -1,5 +1,7 @@
 //! Finds the end of a range with a given number of rows, counted in an index that has the order of the ids.
 
+use model::delivery::DeliveryState;
+use shared::id::{DestinationId, SourceId};
 use uuid::Uuid;
 
 use super::{Order, Range};
@@ -12,22 +14,22 @@ const FEW_PENDING: i64 = 10_000;
 /// Which indexes fit the filters of a search for events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Events {
-    pub source: Option<Uuid>,
+    pub source: Option<SourceId>,
     /// Only events whose signature failed.
     pub in_quarantine: bool,
 }
 
 /// Which indexes fit the filters of a search for settled deliveries.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Settled<'a> {
-    pub destination: Option<Uuid>,
-    pub state: Option<&'a str>,
+pub struct Settled {
+    pub destination: Option<DestinationId>,
+    pub state: Option<DeliveryState>,
 }
 
 /// The filter of a search for pending deliveries that an index may fit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pending {
-    pub destination: Option<Uuid>,
+    pub destination: Option<DestinationId>,
 }
 
 impl Events {
@@ -49,14 +51,14 @@ impl Events {
     }
 }
 
-impl Settled<'_> {
+impl Settled {
     /// The id of the last of `rows` settled deliveries; see [`super::Search::edge`].
     ///
     /// # Errors
     /// Returns an error if a query fails.
     pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>> {
         // Succeeded deliveries have no index of their own: they are the majority.
-        let state = self.state.filter(|state| *state != "succeeded");
+        let state = self.state.filter(|state| *state != DeliveryState::Succeeded);
         let mut furthest = None;
         for by in [self.destination.map(|id| (Some(id), None)), state.map(|state| (None, Some(state)))] {
             let Some((destination, state)) = by else { continue };
@@ -81,7 +83,7 @@ impl Pending {
             let of_destination = sqlx::query_scalar!(
                 r#"select count(*) as "count!"
                    from (select from pending_deliveries where destination_id = $1 limit $2) few"#,
-                destination,
+                destination.uuid(),
                 FEW_PENDING
             )
             .fetch_one(&mut *search)
@@ -106,14 +108,14 @@ impl Pending {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i64) -> Result<Option<Uuid>> {
+pub async fn rejections(pool: &Pool, range: Range, source: Option<SourceId>, rows: i64) -> Result<Option<Uuid>> {
     let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
         "select id from rejections where id >= $1 and id < $2 and ($3::uuid is null or source_id = $3)
          order by id desc offset $4 limit 1",
         range.from,
         range.until,
-        source,
+        source.map(SourceId::uuid),
         rows - 1
     )
     .fetch_optional(&mut *search)
@@ -151,7 +153,7 @@ async fn events(
     pool: &Pool,
     order: Order,
     range: Range,
-    source: Option<Uuid>,
+    source: Option<SourceId>,
     in_quarantine: bool,
     rows: i64,
 ) -> Result<Option<Uuid>> {
@@ -164,7 +166,7 @@ async fn events(
                  order by id desc offset $5 limit 1",
                 range.from,
                 range.until,
-                source,
+                source.map(SourceId::uuid),
                 in_quarantine,
                 rows - 1
             )
@@ -179,7 +181,7 @@ async fn events(
                  order by id offset $5 limit 1",
                 range.from,
                 range.until,
-                source,
+                source.map(SourceId::uuid),
                 in_quarantine,
                 rows - 1
             )
@@ -194,8 +196,8 @@ async fn settled(
     pool: &Pool,
     order: Order,
     range: Range,
-    destination: Option<Uuid>,
-    state: Option<&str>,
+    destination: Option<DestinationId>,
+    state: Option<DeliveryState>,
     rows: i64,
 ) -> Result<Option<Uuid>> {
     let mut search = pool.begin_range().await?;
@@ -207,8 +209,8 @@ async fn settled(
                  order by id desc offset $5 limit 1",
                 range.from,
                 range.until,
-                destination,
-                state,
+                destination.map(DestinationId::uuid),
+                state.map(DeliveryState::name),
                 rows - 1
             )
             .fetch_optional(&mut *search)
@@ -222,8 +224,8 @@ async fn settled(
                  order by id offset $5 limit 1",
                 range.from,
                 range.until,
-                destination,
-                state,
+                destination.map(DestinationId::uuid),
+                state.map(DeliveryState::name),
                 rows - 1
             )
             .fetch_optional(&mut *search)

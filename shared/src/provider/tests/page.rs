@@ -19,15 +19,16 @@ The providers and generic schemes that Tidegate knows. This page is generated fr
 | column | meaning |
 |---|---|
 | id | the `provider` of a source |
-| method | how a request is authenticated. *Shared token* and *HTTP Basic* send a secret with each request and sign nothing |
-| where | the place of the signature or token in a request |
-| max. age | how far the signed time may be from the present time. *None*: no time is signed, so an old request stays valid |
+| method | how a request is authenticated. *Shared token* and *HTTP Basic* send a secret with each request and sign nothing. *None*: the provider neither signs nor sends a secret. *No signature known*: it is not known whether or how the provider signs |
+| where | the place of the signature or token in a request. A dash, here and under *needs*: there is none |
+| tolerance | how far the signed time may be from the present time (`tolerance_s`). *None*: no time is signed, so an old request stays valid |
 | needs | what a source needs: a secret, and required settings. *Sent by the provider*: the provider sends the secret itself |
 | confidence | how the signing scheme was confirmed (see below) |
 
-Confidence **A**: by the provider's own documentation or SDK. **B**: by a secondary source, such as a client library or a guide,
-or by general knowledge. **C**: by a single secondary source. *Uncertain*: a part of the scheme is not published, or it is not
-known whether there is one; test such a source with a real webhook before you rely on it.
+Confidence **A**: by the provider's own documentation or SDK. **B**: by several secondary sources, such as client
+libraries and guides, or by common knowledge. **C**: by a single secondary source and nothing else. *Uncertain*: a part
+of the scheme is not published, or it is not known whether there is one; test such a source with a real webhook before
+you rely on it.
 
 Each entry has some of these lines:
 
@@ -38,13 +39,13 @@ Each entry has some of these lines:
 | Setting | a field of the source's `config` |
 | Keys | where the edge fetches the keys that the provider publishes |
 | Rotation | how the provider replaces its secret, and what you have to do |
-| Not authenticated | the parts of a request that an attacker could change. Do not trust them |
+| Not authenticated | the parts of a request that the signature does not cover. Someone who has a signed request can change them: do not trust them |
 | Event id, Event type | templates for the id and the type of an event; the first one whose parts are all there counts |
 | Resends | whether the provider changes the body when it sends an event again |
 | Batch | where a request has a list of items. Tidegate treats the request as one event, with the type of the first item |
 | Answered at the edge | requests that the edge answers itself. They are not stored as events unless the line says so |
-| Acknowledgement | the response to an accepted event, if it is not an empty 200 |
-| Delivery | which responses the provider takes for a success, its timeout and its retries. *Not confirmed by the provider*: this line is from other sources |
+| Acknowledgement | the response to an accepted event, if it is not 200 with a JSON object that has the event's `id` |
+| Delivery | which responses the provider takes for a success, its timeout and its retries. *Not confirmed by the provider*: at least a part of this line is from other sources |
 
 A template is text with references in braces:
 
@@ -60,8 +61,8 @@ A template is text with references in braces:
 | `{cfg:name}` | a setting of the source |
 | `{fn:items(list[]:a+b)}` | these fields of every item of a list, with a hash if there are several items |
 
-How repeated requests are recognised is described in the [README](../README.md#guarantees-and-their-limits). A source can
-define its own id: `\"key\"` in its `config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
+How repeated requests are recognised is described in the [README](../README.md#guarantees-and-their-limits). A source
+can define its own id: `\"key\"` in its `config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
 ";
 
 /// A source of the provider `custom`.
@@ -69,17 +70,16 @@ const EXAMPLE: &str = "`{\"name\":\"acme\",\"provider\":\"custom\",\"secrets\":[
      \"prefix\":\"sha256=\",\"content\":\"{h:x-acme-timestamp}.{body}\",\"timestamp_header\":\"x-acme-timestamp\"}}`";
 
 const TABLE: &str =
-    "| provider | id | method | where | max. age | needs | confidence |\n|---|---|---|---|---|---|---|\n";
+    "| provider | id | method | where | tolerance | needs | confidence |\n|---|---|---|---|---|---|---|\n";
 
 fn page() -> String {
-    let certain = catalogue().iter().filter(|provider| provider.certain).count();
-    let uncertain = catalogue().len() - certain;
+    let uncertain = catalogue().iter().filter(|provider| !provider.certain).count();
     let (generic, mut companies): (Vec<_>, Vec<_>) =
         catalogue().iter().partition(|provider| GENERIC.contains(&provider.id.as_str()));
     assert_eq!(generic.len(), GENERIC.len(), "the catalogue has all generic schemes");
     companies.sort_by_key(|provider| provider.name.to_lowercase());
     let mut page = INTRODUCTION.to_owned();
-    let _ = write!(page, "\n{} entries: {certain} certain, {uncertain} uncertain.\n", catalogue().len());
+    let _ = write!(page, "\n{} entries; {uncertain} of them are marked *uncertain*.\n", catalogue().len());
     for (heading, providers) in [("Providers by name", &companies), ("Generic schemes", &generic)] {
         let _ = write!(page, "\n## {heading}\n\n{TABLE}");
         providers.iter().for_each(|provider| row(&mut page, provider));
@@ -172,7 +172,8 @@ fn section(page: &mut String, provider: &Provider) {
             ),
         );
     }
-    line("Delivery", &delivery(provider));
+    let from_others = if provider.delivery.unconfirmed { " (not confirmed by the provider)" } else { "" };
+    line(&format!("Delivery{from_others}"), &delivery(provider));
     if let Some(docs) = &provider.docs {
         line("Documentation", &format!("<{docs}>"));
     }
@@ -225,9 +226,6 @@ fn delivery(provider: &Provider) -> String {
         }
         None if documented => text.push_str("; retries not documented"),
         None => {}
-    }
-    if delivery.unconfirmed {
-        text.push_str(" (not confirmed by the provider)");
     }
     text
 }

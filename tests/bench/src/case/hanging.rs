@@ -52,7 +52,7 @@ pub async fn run(options: Options) -> Result<Report> {
         Figure::new("added p99", (p99 - calm).max(0.0), "ms").must(Limit::AtMost(20.0)).aim(Limit::AtMost(0.0)),
     );
     report.note(format!(
-        "latency from the intended entry into the queue to the arrival; {} attempts at the hanging one in {} s",
+        "latency from the planned time of entering the queue to the arrival; {} attempts at the hanging one in {} s",
         hanging.count(),
         Duration::from_secs(beside.elapsed.as_secs()).as_secs()
     ));

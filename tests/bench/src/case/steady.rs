@@ -39,11 +39,11 @@ pub async fn run(options: Options) -> Result<Report> {
         Report::new(format!("Steady: {rate:.0} events/s, half of the maximum unless --rate says otherwise"));
     for (at, name) in ["p50", "p99", "p99.9"].iter().enumerate() {
         let figure =
-            Figure::new(format!("{name} from due to sent"), due_to_sent.get(at).copied().unwrap_or(f64::NAN), "ms");
+            Figure::new(format!("{name} from stored to sent"), due_to_sent.get(at).copied().unwrap_or(f64::NAN), "ms");
         report.figure(if *name == "p99" { figure.must(Limit::AtMost(100.0)).aim(Limit::AtMost(25.0)) } else { figure });
     }
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        let what = format!("{name} from the intended entry into the queue to the arrival at the destination");
+        let what = format!("{name} from the planned time of entering the queue to the arrival at the destination");
         report.figure(Figure::new(what, quantile_ms(&run.latencies, quantile), "ms"));
     }
     report.notes = run.notes();

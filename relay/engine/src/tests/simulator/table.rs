@@ -79,7 +79,7 @@ impl Table {
 
     /// As `store::settle`, for one row whose epoch is the present one. Returns whether it was settled.
     pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks, now_us: u64) -> bool {
-        let id = DeliveryId::from_uuid(settlement.delivery_id);
+        let id = settlement.delivery_id;
         let Some(row) = self.rows.get(&id) else {
             checks.settled_without_a_row(id);
             return false;

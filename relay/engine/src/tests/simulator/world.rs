@@ -427,7 +427,7 @@ impl World {
         }
         for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
             if self.shards[&settlement.shard].epoch == settlement.epoch {
-                let destination = DestinationId::from_uuid(settlement.destination_id);
+                let destination = settlement.destination_id;
                 self.table.free(destination, settlement.order_key, table_us);
             }
         }

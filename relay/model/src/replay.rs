@@ -1,0 +1,29 @@
+//! The state of a replay.
+
+use serde::Serialize;
+
+use crate::names::names;
+
+/// The state of a replay. `running`: it is creating deliveries. `completed`: it has created all of its deliveries.
+/// `cancelled`: it was cancelled, or its destination was deleted. `failed`: Tidegate stopped it; see `error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayState {
+    /// It is creating deliveries.
+    Running,
+    /// It has created all of its deliveries.
+    Completed,
+    /// It was cancelled, or its destination was deleted.
+    Cancelled,
+    /// Tidegate stopped it.
+    Failed,
+}
+
+names! {
+    ReplayState {
+        Running => "running",
+        Completed => "completed",
+        Cancelled => "cancelled",
+        Failed => "failed",
+    }
+}
