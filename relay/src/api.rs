@@ -23,6 +23,7 @@ use crate::App;
 use crate::control::{self, Control, Put};
 
 mod acting;
+pub mod audit;
 mod auth;
 pub mod customers;
 pub mod deliveries;
@@ -126,9 +127,10 @@ pub(crate) fn description() -> Value {
         (name = "stats", description = "Counts per minute, hour or day."),
         (name = "customers", description = "Owners of sources, destinations, routes and what belongs to them."),
         (name = "tokens", description = "What callers authenticate with."),
+        (name = "audit", description = "Who changed what."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
-    components(schemas(problem::Problem)),
+    components(schemas(problem::Problem, control::audit::Action)),
     modifiers(&BearerToken),
     security(("token" = []))
 )]
@@ -196,6 +198,7 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(tokens::show))
         .routes(routes!(tokens::revoke))
         .routes(routes!(tokens::whoami))
+        .routes(routes!(audit::list))
 }
 
 /// The response to a call that created an object.

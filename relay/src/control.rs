@@ -33,6 +33,7 @@ pub use scope::Scope;
 
 pub mod acting;
 pub mod actor;
+pub mod audit;
 pub mod authentication;
 pub mod bodies;
 pub mod customers;
@@ -49,6 +50,7 @@ mod patch;
 pub mod providers;
 pub mod rate;
 pub mod ready;
+mod record;
 pub mod rejections;
 pub mod replays;
 pub mod routes;

@@ -85,7 +85,8 @@ impl Retention {
             | Table::Rejections
             | Table::UnreadableMessages
             | Table::SourceCounters
-            | Table::DestinationCounters => self.metadata_days,
+            | Table::DestinationCounters
+            | Table::AuditEntries => self.metadata_days,
         }
     }
 }

@@ -31,6 +31,7 @@ use model::replay::ReplayState;
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, ReplayId, SourceId, uuid_v7_floor};
 use store::Pool;
+use store::audit::NewEntry;
 use store::deliveries::CLOCK_DIFFERENCE_MS;
 use store::partitions::with_partitions;
 use store::replays::{self, Left, Newest, ReplayRow, Selection};
@@ -140,12 +141,18 @@ pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>
     count::piece(pool, &selection, after, count::DRY_RUN).await
 }
 
-/// Creates a replay and wakes the workers. Its matches are counted here as far as that is fast, and otherwise in the
+/// Creates a replay with the entry of the audit log that `record` makes, and wakes the workers. Its matches are counted here as far as that is fast, and otherwise in the
 /// background.
 ///
 /// # Errors
 /// Returns an error if a statement fails.
-pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) -> store::Result<ReplayRow> {
+pub async fn create(
+    pool: &Pool,
+    clock: &WallClock,
+    wakers: &Wakers,
+    new: &New,
+    record: impl FnOnce(&ReplayRow) -> NewEntry,
+) -> store::Result<ReplayRow> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
@@ -184,7 +191,7 @@ pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) 
         begun_until: None,
         begun_error: None,
     };
-    replays::insert(pool, &row).await?;
+    replays::insert(pool, &row, &record(&row)).await?;
     wakers.replays.notify_one();
     if counting {
         wakers.counts.notify_one();
@@ -199,8 +206,8 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Returns an error if the query fails. It can be called again.
-pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result<()> {
-    replays::cancel(pool, id).await?;
+pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId, entry: &NewEntry) -> store::Result<()> {
+    replays::cancel(pool, id, entry).await?;
     loop {
         match with_partitions!(pool, replays::cancel_pending(pool, id, 5_000))? {
             Left::More => engine.replay_cancelled(id),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use model::unreadable::Reason;
 use shared::envelope::EventHeader;
 use shared::id::{EventId, UnreadableMessageId};
+use store::audit::NewEntry;
 use store::unreadable::{self, UnreadableRow};
 use tokio_util::sync::CancellationToken;
 
@@ -56,19 +57,19 @@ pub struct Releaser {
 }
 
 impl Releaser {
-    /// Tries a message once more and stores the result.
+    /// Tries a message once more and stores the result. If a caller requests it, `entry` records a release.
     ///
     /// # Errors
     /// Returns an error if the result cannot be stored. The try can be repeated: whatever is stored already is
     /// recognised by its id.
-    pub async fn try_again(&self, row: UnreadableRow) -> store::Result<Tried> {
+    pub async fn try_again(&self, row: UnreadableRow, entry: Option<&NewEntry>) -> store::Result<Tried> {
         let (id, pool) = (row.id, &self.intake.pool);
         if row.released_at.is_some() {
             return Ok(Tried::Released(None));
         }
         let tried = tried(id, row.reason, self.store(row)).await;
         match &tried {
-            Tried::Released(event) => unreadable::released(pool, id, *event).await?,
+            Tried::Released(event) => unreadable::released(pool, id, *event, entry).await?,
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
             Tried::NotNow(_) => {
                 unreadable::not_tried(pool, id).await?;
@@ -223,7 +224,9 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
     }
     let current = releaser.intake.configuration.current();
     if current.sources.keys().any(|id| !known.sources.contains_key(id)) {
-        unreadable::try_now(&releaser.intake.pool, Reason::UnknownSource).await.map_err(|error| error.to_string())?;
+        unreadable::try_now(&releaser.intake.pool, Reason::UnknownSource, |_| None)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     *known = current;
     Ok(())
@@ -238,7 +241,7 @@ async fn try_one(releaser: &Releaser, row: UnreadableRow) {
             "the relay stopped while retrying an unreadable message; the message may be the cause"
         );
     }
-    match releaser.try_again(row).await {
+    match releaser.try_again(row, None).await {
         Ok(Tried::Released(event)) => {
             let event = event.map(|event| event.to_string());
             tracing::info!(unreadable_message = %id, event, "an unreadable message was released");

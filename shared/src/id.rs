@@ -135,6 +135,8 @@ ids! {
     UnreadableMessageId, "unr", "unreadable message";
     /// A token: what a caller of the relay's API authenticates with.
     TokenId, "tok", "token";
+    /// An entry of the audit log: who changed what.
+    AuditEntryId, "aud", "audit entry";
 }
 
 #[cfg(test)]

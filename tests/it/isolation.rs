@@ -15,7 +15,7 @@ const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
 /// to the caller, or nothing that belongs to anybody; with the status.
-const ELSEWHERE: [(&str, u16); 19] = [
+const ELSEWHERE: [(&str, u16); 20] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),
     ("get /v1/sources", 200),
@@ -37,6 +37,7 @@ const ELSEWHERE: [(&str, u16); 19] = [
     // These belong to no customer.
     ("get /v1/unreadable-messages", 403),
     ("post /v1/unreadable-messages/release", 403),
+    ("get /v1/audit", 403),
 ];
 
 /// A customer with an object of each kind.

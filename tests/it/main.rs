@@ -2,6 +2,7 @@
 //! subject that it tests.
 
 mod api;
+mod audit;
 mod bodies;
 mod by_hand;
 mod calls;

@@ -1,6 +1,7 @@
 //! The types that the engine, the store and the service share: plain values, and functions that need nothing but them.
 //! No clock, no randomness and no I/O.
 
+pub mod audit;
 pub mod delivery;
 pub mod destination;
 pub mod event;

@@ -30,6 +30,7 @@ pub(crate) use names;
 
 #[cfg(test)]
 mod tests {
+    use crate::audit::Action;
     use crate::delivery::DeliveryState;
     use crate::destination::DestinationState;
     use crate::event::Verification;
@@ -56,6 +57,6 @@ mod tests {
                 }
             )*};
         }
-        check!(BreakerName, DeliveryState, DestinationState, HeldBy, Poison, Reason, ReplayState, Verification);
+        check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, Poison, Reason, ReplayState, Verification);
     }
 }

@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use tower_http::request_id::RequestId;
 
 use super::problem::ApiError;
 use super::server::Peer;
@@ -22,7 +23,9 @@ pub(crate) async fn authenticate(
     let token = header.and_then(bearer).ok_or(ApiError::Unauthorized)?;
     // Only in tests a request comes without a connection.
     let from = request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
-    let actor = authentication::authenticate(&control, token, from).await?;
+    let request_id = request.extensions().get::<RequestId>();
+    let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(str::to_owned);
+    let actor = authentication::authenticate(&control, token, from).await?.requesting(request_id);
     request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
 }

@@ -1,6 +1,7 @@
 //! The actor: every function of the control layer takes an [`Actor`].
 
 use shared::id::{CustomerId, TokenId};
+use store::audit::Author;
 use time::OffsetDateTime;
 
 use super::error::{Error, Forbidden};
@@ -17,6 +18,8 @@ pub struct Actor {
     scopes: Scopes,
     bound_to: Option<Owner>,
     acts_for: ActsFor,
+    /// The id of the request that the caller makes.
+    request_id: Option<String>,
 }
 
 /// Who calls.
@@ -53,13 +56,19 @@ impl Actor {
     /// The bearer of a root token, acting for the default customer.
     pub(super) const fn root() -> Self {
         let acts_for = ActsFor::One(store::DEFAULT_CUSTOMER);
-        Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for }
+        Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for, request_id: None }
     }
 
     /// The bearer of a token, acting for the customer that the token is bound to, or else for the default customer.
     pub(super) fn of_token(who: Who, scopes: Scopes, bound_to: Option<Owner>) -> Self {
         let customer = bound_to.as_ref().map_or(store::DEFAULT_CUSTOMER, |owner| owner.id);
-        Self { who, scopes, bound_to, acts_for: ActsFor::One(customer) }
+        Self { who, scopes, bound_to, acts_for: ActsFor::One(customer), request_id: None }
+    }
+
+    /// The same actor, making the request with this id.
+    #[must_use]
+    pub fn requesting(self, request_id: Option<String>) -> Self {
+        Self { request_id, ..self }
     }
 
     /// The same actor, acting for this customer.
@@ -76,6 +85,15 @@ impl Actor {
     #[must_use]
     pub const fn who(&self) -> &Who {
         &self.who
+    }
+
+    /// The actor, as the audit log names it.
+    pub(super) fn author(&self) -> Author {
+        let (kind, id, name) = match &self.who {
+            Who::Root => ("root", None, "root".to_owned()),
+            Who::Token { id, name, .. } => ("token", Some(id.to_string()), name.clone()),
+        };
+        Author { kind, id, name, request_id: self.request_id.clone() }
     }
 
     /// What the actor may do.

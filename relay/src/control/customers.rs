@@ -1,8 +1,10 @@
 //! Customers: the owners of sources, destinations, routes, and of what belongs to them.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use shared::id::CustomerId;
 use store::Constraint;
+use store::audit::NewEntry;
 use store::customers::{self, Changed, Content, CustomerRow};
 use utoipa::ToSchema;
 
@@ -10,6 +12,7 @@ use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{Problems, optional_whole};
 use super::page::{Page, PageRequest};
 use super::patch::given;
+use super::record::{self, Action, Object, With as _};
 use super::scope::Scope;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, name, schema};
@@ -90,7 +93,7 @@ pub async fn create(control: &Control, actor: &Actor, spec: CustomerSpec) -> Res
     let mut problems = Problems::default();
     let name = name::required_of_customer(spec.name.as_deref(), &mut problems);
     let content = spec.content(name, problems)?;
-    let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content).await;
+    let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content, record(actor)).await;
     inserted.map(view).map_err(taken)
 }
 
@@ -124,7 +127,7 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpe
     name::check_path_of_customer(name, spec.name.as_deref(), &mut problems);
     let content = spec.content(name.to_owned(), problems)?;
     let plan = |_: Option<&CustomerRow>| Ok::<_, Error>(content);
-    let put = customers::put(&control.pool, name, CustomerId::from_uuid(mint::uuid()), plan).await?;
+    let put = customers::put(&control.pool, name, CustomerId::from_uuid(mint::uuid()), plan, record(actor)).await?;
     Ok(Put { created: put.before.is_none(), value: activated(control, put).await? })
 }
 
@@ -143,7 +146,7 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerP
     problems.finish()?;
     let plan = |row: &CustomerRow| patch.content(row, limits);
     let (id, name) = name::id_or_name(id);
-    let changed = customers::change(&control.pool, id, name, plan).await?;
+    let changed = customers::change(&control.pool, id, name, plan, record(actor)).await?;
     activated(control, changed.ok_or(Error::NotFound(Noun::Customer))?).await
 }
 
@@ -151,6 +154,21 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerP
 pub(super) async fn find(control: &Control, text: &str) -> Result<CustomerRow, Error> {
     let (id, name) = name::id_or_name(text);
     customers::find(&control.pool, id, name).await?.ok_or(Error::NotFound(Noun::Customer))
+}
+
+/// Makes the entry of a change from the rows before and after it.
+fn record(actor: &Actor) -> impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry {
+    move |before, after| {
+        let update = Action::CustomerUpdate;
+        let action = record::action(before, after, [Action::CustomerCreate, update, update]);
+        let object = after.or(before).map(|row| Object::of(row.id, row.id).named(&row.name)).unwrap_or_default();
+        record::entry(actor, action, object).with(before.map(settings_of), after.map(settings_of), [])
+    }
+}
+
+fn settings_of(row: &CustomerRow) -> Value {
+    let CustomerRow { name, max_sources, max_destinations, .. } = row;
+    json!({ "name": name, "max_sources": max_sources, "max_destinations": max_destinations })
 }
 
 /// Waits until a change is active, and returns the customer as the change left it.

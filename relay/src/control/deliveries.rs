@@ -12,6 +12,7 @@ use super::error::{Conflict, Noun};
 use super::fields::Problems;
 use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
+use super::record::{self, Action, Object};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, destinations, schema};
 use crate::configuration::Snapshot;
@@ -209,8 +210,10 @@ pub async fn attempts(control: &Control, actor: &Actor, id: &str, page: &PageReq
 pub async fn retry(control: &Control, actor: &Actor, id: &str) -> Result<Delivery, Error> {
     actor.require(Scope::Replay)?;
     let id = read_id(id)?;
+    let customer = actor.customer()?;
+    let entry = record::entry(actor, Action::DeliveryRetry, Object::of(id, customer));
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
-    match deliveries::retry(&control.pool, actor.customer()?, id, first_with_body).await? {
+    match deliveries::retry(&control.pool, customer, id, first_with_body, &entry).await? {
         Retried::Due { destination } => control.engine.expedite(destination, id),
         Retried::Undecided => undecided::decide_now(&control.releaser.intake, id).await?,
         Retried::NotFound => return Err(Error::NotFound(Noun::Delivery)),
@@ -228,7 +231,9 @@ pub async fn retry(control: &Control, actor: &Actor, id: &str) -> Result<Deliver
 pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Delivery, Error> {
     actor.require(Scope::Replay)?;
     let id = read_id(id)?;
-    match with_partitions!(&control.pool, deliveries::cancel(&control.pool, actor.customer()?, id))? {
+    let customer = actor.customer()?;
+    let entry = record::entry(actor, Action::DeliveryCancel, Object::of(id, customer));
+    match with_partitions!(&control.pool, deliveries::cancel(&control.pool, customer, id, &entry))? {
         Cancelled::Done => {}
         Cancelled::NotPending => return Err(Error::Conflict(Conflict::NotPending)),
         Cancelled::NotFound => return Err(Error::NotFound(Noun::Delivery)),

@@ -14,12 +14,14 @@ use store::{Constraint, deleted_destinations};
 use utoipa::ToSchema;
 
 use self::plan::{content, defaults, patched, settings_of};
+use self::recorded::record;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
 use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::rate::RateLimit;
+use super::record::Action;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, Scope, name, schema};
 use crate::{mint, secrets};
@@ -28,6 +30,7 @@ pub use settings::{DestinationPatch, DestinationSpec};
 
 pub mod health;
 mod plan;
+mod recorded;
 pub(crate) mod settings;
 pub mod signing;
 
@@ -103,7 +106,16 @@ pub async fn create(control: &Control, actor: &Actor, spec: DestinationSpec) -> 
     let checked = problems.finish_with(checked)?;
     let id = DestinationId::from_uuid(mint::uuid());
     let content = content(control, id, None, checked, mint::now_ms())?;
-    let inserted = destinations::insert(&control.pool, actor.customer()?, id, &name, shard(id), &content).await;
+    let inserted = destinations::insert(
+        &control.pool,
+        actor.customer()?,
+        id,
+        &name,
+        shard(id),
+        &content,
+        record(control, actor, Action::DestinationUpdate),
+    )
+    .await;
     let taken = conflict_of(&[(Constraint::DestinationName, Conflict::NameTaken)]);
     Ok(activated(control, inserted.map_err(taken)?, true).await?.value)
 }
@@ -150,7 +162,15 @@ pub async fn put(
     let headers_are_given = checked.headers.is_some();
     let new = DestinationId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&DestinationRow>| content(control, id, before, checked, mint::now_ms());
-    let put = destinations::put(&control.pool, actor.customer()?, name, (new, shard(new)), plan).await?;
+    let put = destinations::put(
+        &control.pool,
+        actor.customer()?,
+        name,
+        (new, shard(new)),
+        plan,
+        record(control, actor, Action::DestinationUpdate),
+    )
+    .await?;
     activated(control, put, headers_are_given).await
 }
 
@@ -164,7 +184,15 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: Destinati
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
     let plan = |row: &DestinationRow| patched(control, row, patch, mint::now_ms());
-    let changed = destinations::change(&control.pool, actor.customer()?, id, name, plan).await?;
+    let changed = destinations::change(
+        &control.pool,
+        actor.customer()?,
+        id,
+        name,
+        plan,
+        record(control, actor, Action::DestinationUpdate),
+    )
+    .await?;
     let changed = changed.ok_or(Error::NotFound(Noun::Destination))?;
     Ok(activated(control, changed, headers_are_given).await?.value)
 }
@@ -175,8 +203,9 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: Destinati
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
     actor.require(Scope::Write)?;
-    let id = find(control, actor, id).await?.id;
-    let version = deleted_destinations::delete(&control.pool, actor.customer()?, id).await?;
+    let row = find(control, actor, id).await?;
+    let entry = record(control, actor, Action::DestinationUpdate)(Some(&row), None);
+    let version = deleted_destinations::delete(&control.pool, actor.customer()?, row.id, &entry).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
     control.active(version).await
@@ -188,7 +217,7 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Er
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
     actor.require(Scope::Write)?;
-    set_state(control, actor, id, DestinationState::Paused).await
+    set_state(control, actor, id, DestinationState::Paused, Action::DestinationPause).await
 }
 
 /// Sends the deliveries of a paused or disabled destination again, at its rate. Its health is reset.
@@ -197,7 +226,7 @@ pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Destina
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn resume(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
     actor.require(Scope::Write)?;
-    set_state(control, actor, id, DestinationState::Active).await
+    set_state(control, actor, id, DestinationState::Active, Action::DestinationResume).await
 }
 
 /// The destination with this id or name.
@@ -243,9 +272,17 @@ async fn activated(control: &Control, changed: Changed, headers_are_given: bool)
     Ok(Put { value: Destination { headers_cleared, dropped, ..view(control, row) }, created: false })
 }
 
-async fn set_state(control: &Control, actor: &Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
+async fn set_state(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    state: DestinationState,
+    action: Action,
+) -> Result<Destination, Error> {
     let id = find(control, actor, id).await?.id;
-    if let Some(version) = destinations::set_state(&control.pool, actor.customer()?, id, state).await? {
+    if let Some(version) =
+        destinations::set_state(&control.pool, actor.customer()?, id, state, record(control, actor, action)).await?
+    {
         control.active(version).await?;
         control.engine.rescan(id);
     }

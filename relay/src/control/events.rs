@@ -13,6 +13,7 @@ use super::error::Noun;
 use super::fields::Problems;
 use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
+use super::record::{self, Action, Object};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema, sources};
 use crate::route::EventView;
@@ -159,6 +160,7 @@ pub async fn list(
 pub async fn body(control: &Control, actor: &Actor, id: &str) -> Result<Content, Error> {
     actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
+    record::read(control, actor, Action::EventReadBody, Object::of(row.meta.id, row.customer_id)).await?;
     let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
     Ok(Content { id: row.meta.id, body })
@@ -172,6 +174,7 @@ pub async fn changed_copy_body(control: &Control, actor: &Actor, id: &str) -> Re
     actor.require(Scope::Bodies)?;
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.meta.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
+    record::read(control, actor, Action::EventReadBody, Object::of(row.meta.id, row.customer_id)).await?;
     let body = control.bodies.hold(copy.body_size, events::changed_copy_body(&control.pool, row.meta.id)).await?;
     let body = body.ok_or(Error::NotFound(Noun::ChangedCopy))?;
     Ok(Content { id: copy.id, body })

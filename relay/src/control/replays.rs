@@ -3,8 +3,10 @@
 use model::replay::ReplayState;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
+use store::audit::NewEntry;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
 
@@ -13,6 +15,7 @@ use super::fields::{Problems, object, optional_object};
 use super::owners::Owners;
 use super::page::{Page, PageRequest, cursor, decode};
 use super::rate::RateLimit;
+use super::record::{self, Action, Object, With as _};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::configuration;
@@ -228,7 +231,7 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             estimated_s: replay::estimate_s(counted.matched, new.rate),
         }));
     }
-    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await;
+    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(actor, row)).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
@@ -285,11 +288,21 @@ pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay
     }
     // A separate task continues if the caller hangs up. Otherwise a part of a large replay would stay pending.
     let cancelling = tokio::spawn({
+        let entry = record::entry(actor, Action::ReplayCancel, Object::of(row.id, row.customer_id));
         let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), row.id);
-        async move { replay::cancel(&pool, &engine, id).await }
+        async move { replay::cancel(&pool, &engine, id, &entry).await }
     });
     cancelling.await.map_err(|error| Error::Internal(error.to_string()))??;
     shown(control, find(control, actor, id).await?).await
+}
+
+/// The entry of the audit log of a new replay.
+fn created(actor: &Actor, row: &ReplayRow) -> NewEntry {
+    let after = json!({
+        "filter": row.filter, "destination": row.destination_id,
+        "rate_limit": RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),
+    });
+    record::entry(actor, Action::ReplayCreate, Object::of(row.id, row.customer_id)).with(None, Some(after), [])
 }
 
 async fn find(control: &Control, actor: &Actor, id: &str) -> Result<ReplayRow, Error> {

@@ -4,8 +4,9 @@ use expression::{ExpressionError, Filter, OrderKey, Transform};
 use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::id::{DestinationId, RouteId, SourceId};
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use store::Constraint;
+use store::audit::NewEntry;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
 
@@ -14,6 +15,7 @@ use super::fields::{FieldError, Problems};
 use super::owners::Owners;
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
+use super::record::{self, Action, Object, With as _};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::mint;
@@ -170,7 +172,9 @@ pub async fn create(control: &Control, actor: &Actor, spec: RouteSpec) -> Result
     Expressions::of(&content).check(&mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
-    let inserted = routes::insert(&control.pool, actor.customer()?, id, source, destination, &content).await;
+    let customer = actor.customer()?;
+    let inserted =
+        routes::insert(&control.pool, customer, id, source, destination, &content, record(actor, customer)).await;
     let refused =
         conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile), (Constraint::Route, Conflict::RouteExists)]);
     let (row, version) = inserted.map_err(refused)?;
@@ -240,7 +244,8 @@ pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer()?, row.id, |_| content).await?;
+    let customer = actor.customer()?;
+    let changed = routes::change(&control.pool, customer, row.id, |_| content, record(actor, customer)).await?;
     activated(control, changed).await
 }
 
@@ -256,7 +261,9 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatc
     // makes unusable can still be disabled.
     Expressions::given(&patch).check(&mut problems).await?;
     problems.finish()?;
-    let changed = routes::change(&control.pool, actor.customer()?, id, |row| patch.content(row)).await?;
+    let customer = actor.customer()?;
+    let changed =
+        routes::change(&control.pool, customer, id, |row| patch.content(row), record(actor, customer)).await?;
     activated(control, changed).await
 }
 
@@ -266,7 +273,8 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatc
 /// Returns an error if the route does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
     actor.require(Scope::Write)?;
-    let deleted = routes::delete(&control.pool, actor.customer()?, read_id(id)?).await?;
+    let customer = actor.customer()?;
+    let deleted = routes::delete(&control.pool, customer, read_id(id)?, record(actor, customer)).await?;
     control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await
 }
 
@@ -284,6 +292,21 @@ async fn activated(control: &Control, changed: Option<Changed>) -> Result<Route,
     control.active(version).await?;
     let dropped = dropped(&settings_of(&before), &settings_of(&row), &defaults());
     Ok(Route { dropped, ..view(control, row) })
+}
+
+/// Makes the entry of a change from the rows before and after it.
+fn record(actor: &Actor, customer: CustomerId) -> impl FnOnce(Option<&RouteRow>, Option<&RouteRow>) -> NewEntry {
+    move |before, after| {
+        let action = record::action(before, after, [Action::RouteCreate, Action::RouteUpdate, Action::RouteDelete]);
+        let object = after.or(before).map(|row| Object::of(row.id, customer)).unwrap_or_default();
+        let settings = |row: &RouteRow| {
+            let mut settings = settings_of(row);
+            settings["source"] = row.source_name.clone().into();
+            settings["destination"] = row.destination_name.clone().into();
+            settings
+        };
+        record::entry(actor, action, object).with(before.map(settings), after.map(settings), [])
+    }
 }
 
 /// The settings of a route that have a default.

@@ -10,9 +10,9 @@ use model::destination::MAX_URL_BYTES;
 use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
-    AttemptId as Attempt, CustomerId as Customer, DeliveryId as Delivery, DestinationId as Destination,
-    EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SourceId as Source,
-    TokenId as Token, UnreadableMessageId as UnreadableMessage,
+    AttemptId as Attempt, AuditEntryId as AuditEntry, CustomerId as Customer, DeliveryId as Delivery,
+    DestinationId as Destination, EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route,
+    SourceId as Source, TokenId as Token, UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
 use shared::source::SafeMethod;
@@ -68,6 +68,18 @@ schemas! {
     CustomerId = id("a customer", Customer::PREFIX);
     /// The id of a token.
     TokenId = id("a token", Token::PREFIX);
+    /// The id of an entry of the audit log.
+    AuditEntryId = id("an audit entry", AuditEntry::PREFIX);
+    /// The id of an object in the audit log.
+    AuditObjectId = json!({
+        "type": "string", "pattern": "^[a-z]{3}_[0-9a-f]{32}$",
+        "description": "The id of an object, such as that of a destination.",
+    });
+    /// The settings of an object in the audit log.
+    AuditSettings = json!({
+        "type": "object",
+        "description": "The settings of an object, without secrets.",
+    });
     /// The name of a source.
     SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.

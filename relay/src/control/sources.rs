@@ -14,12 +14,14 @@ use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
 
+use self::recorded::record;
 use self::settings::{checked, content, defaults, open_secrets, patched, settings_of};
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
 use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
+use super::record::Action;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, Scope, name, schema};
 use crate::edge::push;
@@ -29,6 +31,7 @@ use crate::secrets::{self, SourceSecrets};
 
 pub use settings::{SourcePatch, SourceSpec};
 
+mod recorded;
 mod settings;
 
 /// The hint of a shorter secret shows none of its characters.
@@ -135,7 +138,15 @@ pub async fn create(control: &Control, actor: &Actor, spec: SourceSpec) -> Resul
     let name = name::required(spec.name.as_deref(), &mut problems);
     let id = SourceId::from_uuid(mint::uuid());
     let content = content(control, id, &name, spec, None, problems)?;
-    let inserted = sources::insert(&control.pool, actor.customer()?, id, &name, &content).await;
+    let inserted = sources::insert(
+        &control.pool,
+        actor.customer()?,
+        id,
+        &name,
+        &content,
+        record(control, actor, Action::SourceUpdate),
+    )
+    .await;
     let taken = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
     Ok(activated(control, inserted.map_err(taken)?).await?.value)
 }
@@ -190,7 +201,9 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: SourceSpec)
     problems.finish()?;
     let new = SourceId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&SourceRow>| content(control, id, name, spec, before, Problems::default());
-    let put = sources::put(&control.pool, actor.customer()?, name, new, plan).await?;
+    let put =
+        sources::put(&control.pool, actor.customer()?, name, new, plan, record(control, actor, Action::SourceUpdate))
+            .await?;
     activated(control, put).await
 }
 
@@ -202,8 +215,15 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: SourcePat
     actor.require(Scope::Write)?;
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
-    let changed =
-        sources::change(&control.pool, actor.customer()?, id, name, |row| patched(control, row, patch)).await?;
+    let changed = sources::change(
+        &control.pool,
+        actor.customer()?,
+        id,
+        name,
+        |row| patched(control, row, patch),
+        record(control, actor, Action::SourceUpdate),
+    )
+    .await?;
     Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 
@@ -216,7 +236,7 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: SourcePat
 pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
     actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
-    let version = delete_everywhere(control, &row).await?;
+    let version = delete_everywhere(control, actor, &row).await?;
     control.active(version).await
 }
 
@@ -226,7 +246,7 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Er
 /// deletion. If the row is not deleted in the end, the edge has not confirmed its newest revision, and [`crate::sync`]
 /// writes the source again. Concurrent deletions of the same source share a revision, so that none of them keeps the
 /// others from deleting the row.
-async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version, Error> {
+async fn delete_everywhere(control: &Control, actor: &Actor, row: &SourceRow) -> Result<Version, Error> {
     let (id, customer) = (row.id, row.customer_id);
     let mut least = row.revision.saturating_add(1);
     for _ in 0..DELETION_TRIES {
@@ -253,7 +273,15 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
                 )));
             }
         }
-        match sources::delete(&control.pool, customer, id, row.revision).await {
+        match sources::delete(
+            &control.pool,
+            customer,
+            id,
+            row.revision,
+            &record(control, actor, Action::SourceUpdate)(Some(&row), None),
+        )
+        .await
+        {
             Ok(Some(version)) => return Ok(version),
             // Another call has changed the source since, and it may be at the edge again.
             Ok(None) => {}
@@ -284,7 +312,15 @@ pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecr
         checked(control, row.id, &row.name, provider, config, &secrets, Problems::default())
     };
     let (id, name) = name::id_or_name(id);
-    let changed = sources::change(&control.pool, actor.customer()?, id, name, plan).await?;
+    let changed = sources::change(
+        &control.pool,
+        actor.customer()?,
+        id,
+        name,
+        plan,
+        record(control, actor, Action::SourceAddSecret),
+    )
+    .await?;
     Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 

@@ -1,6 +1,7 @@
 //! Tokens: with which callers authenticate. A token is shown once, when it is created; only its hash is stored.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::id::{CustomerId, TokenId};
 use store::Constraint;
 use store::tokens::{self, New, TokenRow};
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
 use super::page::{Page, PageRequest};
+use super::record::{self, Action, Object, With as _};
 use super::scope::{Scope, Scopes};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, customers, schema, token_form};
@@ -101,11 +103,14 @@ pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<T
         name: &new.name,
         hash: &token_form::hash(&text),
         hint: token_form::hint(&text),
-        customer: customer.map(|row| row.id),
+        customer: customer.as_ref().map(|row| row.id),
         scopes: &names,
         expires_at,
     };
-    let inserted = tokens::insert(&control.pool, &token).await;
+    let settings = json!({ "scopes": names, "customer": customer.as_ref().map(|row| &row.name), "expires_at": expires_at.map(Timestamp) });
+    let object = Object::of_deployment(id).owned_by(token.customer).named(&new.name);
+    let entry = record::entry(actor, Action::TokenCreate, object).with(None, Some(settings), []);
+    let inserted = tokens::insert(&control.pool, &token, &entry).await;
     inserted.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     Ok(Token { token: Some(text), ..find(control, id).await? })
 }
@@ -138,9 +143,9 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Token, E
 pub async fn revoke(control: &Control, actor: &Actor, id: &str) -> Result<Token, Error> {
     actor.require(Scope::Admin)?;
     let id = read_id(id)?;
-    if !tokens::revoke(&control.pool, id).await? {
-        return Err(Error::NotFound(Noun::Token));
-    }
+    let token = find(control, id).await?;
+    let object = Object::of_deployment(id).owned_by(token.customer_id).named(&token.name);
+    tokens::revoke(&control.pool, id, &record::entry(actor, Action::TokenRevoke, object)).await?;
     find(control, id).await
 }
 

@@ -3,6 +3,7 @@
 //! list is forbidden and a message does not exist.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::id::{EventId, UnreadableMessageId};
 use store::search::Range;
 use store::unreadable::{self, Selection, SummaryRow};
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::{Page, PageRequest};
+use super::record::{self, Action, Object, With as _};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema};
 use crate::unreadable::Tried;
@@ -135,6 +137,7 @@ pub async fn message(control: &Control, actor: &Actor, id: &str) -> Result<Messa
     actor.require(Scope::Bodies)?;
     let id = parse(actor, id)?;
     let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
+    record::read(control, actor, Action::UnreadableMessageRead, Object::of_deployment(id)).await?;
     let mut bytes = row.message;
     bytes.extend(row.body.unwrap_or_default());
     Ok(Message { id, bytes })
@@ -149,7 +152,8 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Unrea
     actor.require(Scope::Replay)?;
     let id = parse(actor, id)?;
     let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
-    match control.releaser.try_again(row).await? {
+    let entry = record::entry(actor, Action::UnreadableMessageRelease, Object::of_deployment(id));
+    match control.releaser.try_again(row, Some(&entry)).await? {
         Tried::Released(_) => shown(control, id).await,
         Tried::StillUnreadable(reason, detail) => Err(Error::StillUnreadable(format!("{}: {detail}", reason.name()))),
         Tried::NotNow(cause) => Err(Error::NotTried(cause)),
@@ -164,7 +168,11 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Unrea
 pub async fn release_many(control: &Control, actor: &Actor, request: &ReleaseOfMany) -> Result<ReleasesBegun, Error> {
     actor.require(Scope::Replay)?;
     actor.require_unbound()?;
-    let messages = unreadable::try_now(&control.pool, request.reason).await?;
+    let record = |messages: u64| {
+        let after = json!({ "reason": request.reason, "messages": messages });
+        Some(record::entry(actor, Action::UnreadableMessagesRelease, Object::default()).with(None, Some(after), []))
+    };
+    let messages = unreadable::try_now(&control.pool, request.reason, record).await?;
     control.releaser.intake.unreadable_due.notify_one();
     Ok(ReleasesBegun { messages })
 }

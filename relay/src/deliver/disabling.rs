@@ -3,14 +3,19 @@
 use std::future::Future;
 
 use engine::Disabling;
+use model::audit::Action;
+use model::destination::DestinationState;
 use model::health::Run;
 use model::unix_time;
-use shared::id::DestinationId;
+use serde_json::json;
+use shared::id::{AuditEntryId, DestinationId};
+use store::audit::{Author, NewEntry};
 use store::configuration::Version;
+use store::destinations::DestinationRow;
 
 use crate::intake::Intake;
 use crate::intake::operational::{self, Cause};
-use crate::supervise;
+use crate::{mint, supervise};
 
 /// Stores the operational event and disables the destination. If that fails, it is retried at the next failure of the
 /// destination.
@@ -28,10 +33,24 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
             let stored = operational::destination_disabled(&intake, destination, cause, &reason);
             operational::or_dropped(id, stored).await?;
         }
-        store::destinations::disable(&intake.pool, id, &reason).await
+        store::destinations::disable(&intake.pool, id, &reason, entry).await
     };
     if let Some(version) = version_after(id, &reason, disabled).await {
         let _ = intake.configuration.after(version).await;
+    }
+}
+
+/// What the audit log says of it.
+fn entry(row: &DestinationRow) -> NewEntry {
+    NewEntry {
+        id: AuditEntryId::from_uuid(mint::uuid()),
+        customer: Some(row.customer_id),
+        author: Author::relay(),
+        action: Action::DestinationDisable,
+        object_id: Some(row.id.to_string()),
+        object_name: Some(row.name.clone()),
+        before: Some(json!({ "state": DestinationState::Active })),
+        after: Some(json!({ "state": row.state, "state_reason": row.state_reason })),
     }
 }
 

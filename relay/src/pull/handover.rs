@@ -2,18 +2,36 @@
 
 use std::sync::Arc;
 
+use model::audit::Action;
+use serde_json::json;
 use shared::envelope::SecretHandedOver;
-use shared::id::{CustomerId, SourceId};
+use shared::id::{AuditEntryId, CustomerId, SourceId};
 use shared::provider::{self, NewSource, Provider};
 use shared::source::Secret;
 use store::Pool;
+use store::audit::{Author, NewEntry};
 use store::sources::{self, Content, SourceRow};
 use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::{Edge, FetchError};
+use crate::mint;
 use crate::secrets::{self, SourceSecrets};
+
+/// What the audit log says of a secret that was handed over.
+fn entry(_: Option<&SourceRow>, after: Option<&SourceRow>) -> NewEntry {
+    NewEntry {
+        id: AuditEntryId::from_uuid(mint::uuid()),
+        customer: after.map(|row| row.customer_id),
+        author: Author::relay(),
+        action: Action::SourceAddSecret,
+        object_id: after.map(|row| row.id.to_string()),
+        object_name: after.map(|row| row.name.clone()),
+        before: None,
+        after: Some(json!({ "secrets_changed": ["secrets"] })),
+    }
+}
 
 /// The components that are needed to change a source.
 #[derive(Clone)]
@@ -44,7 +62,8 @@ impl Handover {
             return refused.answer();
         }
         let secret = self.edge.open_secret(id, &handed_over.sealed).await?;
-        let changed = sources::change(&self.pool, customer, Some(id), None, |row| self.content(row, secret)).await;
+        let changed =
+            sources::change(&self.pool, customer, Some(id), None, |row| self.content(row, secret), entry).await;
         let changed = match changed {
             Ok(changed) => changed.ok_or_else(no_source)?,
             Err(refused) => return refused.answer(),

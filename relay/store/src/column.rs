@@ -16,8 +16,8 @@ use model::poison::Poison;
 use model::replay::ReplayState;
 use model::unreadable::Reason;
 use shared::id::{
-    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, RejectionId, ReplayId, RouteId, SourceId, TokenId,
-    UnreadableMessageId,
+    AttemptId, AuditEntryId, CustomerId, DeliveryId, DestinationId, EventId, RejectionId, ReplayId, RouteId, SourceId,
+    TokenId, UnreadableMessageId,
 };
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgValueRef;
@@ -85,6 +85,7 @@ macro_rules! columns {
 
 columns! {
     AttemptId: Uuid, |id| Some(Self::from_uuid(id));
+    AuditEntryId: Uuid, |id| Some(Self::from_uuid(id));
     CustomerId: Uuid, |id| Some(Self::from_uuid(id));
     DeliveryId: Uuid, |id| Some(Self::from_uuid(id));
     DestinationId: Uuid, |id| Some(Self::from_uuid(id));

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
 use crate::{Connection, Constraint, Error, Kind, Pool, Result};
@@ -58,8 +59,17 @@ pub struct Changed {
 ///
 /// # Errors
 /// Returns [`Constraint::CustomerName`] if the name is taken, or an error if the query fails.
-pub async fn insert(pool: &Pool, id: CustomerId, content: &Content) -> Result<CustomerRow> {
-    insert_in(&mut pool.acquire().await?, id, content).await
+pub async fn insert(
+    pool: &Pool,
+    id: CustomerId,
+    content: &Content,
+    record: impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry,
+) -> Result<CustomerRow> {
+    let mut transaction = pool.begin().await?;
+    let row = insert_in(&mut transaction, id, content).await?;
+    audit::record(&mut transaction, &record(None, Some(&row))).await?;
+    transaction.commit().await?;
+    Ok(row)
 }
 
 async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
@@ -86,11 +96,12 @@ pub async fn change<E: From<Error>>(
     id: Option<CustomerId>,
     name: Option<&str>,
     plan: impl FnOnce(&CustomerRow) -> Result<Content, E>,
+    record: impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry,
 ) -> Result<Option<Changed>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, id, name).await? else { return Ok(None) };
     let content = plan(&before)?;
-    Ok(Some(update(change, before, &content).await?))
+    Ok(Some(update(change, before, &content, record).await?))
 }
 
 /// Changes the customer with this name, or stores a new one with the id `new`. `plan` is given the row if there is one;
@@ -103,21 +114,28 @@ pub async fn put<E: From<Error>>(
     name: &str,
     new: CustomerId,
     plan: impl FnOnce(Option<&CustomerRow>) -> Result<Content, E>,
+    record: impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry,
 ) -> Result<Changed, E> {
     let mut change = Change::begin(pool).await?;
     let before = find_in(&mut change, None, Some(name)).await?;
     let content = plan(before.as_ref())?;
     match before {
-        Some(before) => Ok(update(change, before, &content).await?),
+        Some(before) => Ok(update(change, before, &content, record).await?),
         None => {
             let row = insert_in(&mut change, new, &content).await?;
+            audit::record(&mut change, &record(None, Some(&row))).await?;
             change.commit_unchanged().await?;
             Ok(Changed { before: None, row, version: None })
         }
     }
 }
 
-async fn update(mut change: Change, before: CustomerRow, content: &Content) -> Result<Changed> {
+async fn update(
+    mut change: Change,
+    before: CustomerRow,
+    content: &Content,
+    record: impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry,
+) -> Result<Changed> {
     let row = customer_rows!(
         "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
          where id = $1 returning"
@@ -130,6 +148,7 @@ async fn update(mut change: Change, before: CustomerRow, content: &Content) -> R
     .fetch_one(&mut *change)
     .await
     .map_err(Error::from)?;
+    audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
     if row.name == before.name {
         change.commit_unchanged().await?;
         return Ok(Changed { before: Some(before), row, version: None });

@@ -6,6 +6,7 @@
 
 use shared::id::{CustomerId, DestinationId, ReplayId};
 
+use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
 use super::replays::counts::{self, Counts};
@@ -31,7 +32,7 @@ pub enum Turn {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId, entry: &NewEntry) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     // From here on no replay to this destination can be created.
     let found = sqlx::query_scalar!(
@@ -64,6 +65,7 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
     sqlx::query!("insert into deleted_destinations (id, customer_id) values ($1, $2)", id.uuid(), customer.uuid())
         .execute(&mut *change)
         .await?;
+    audit::record(&mut change, entry).await?;
     change.commit().await.map(Some)
 }
 

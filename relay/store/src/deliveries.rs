@@ -8,6 +8,7 @@ use shared::id::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
 use super::held::{self, Release, Released};
 use super::search::{self, Order, Range, Search, remaining};
@@ -334,7 +335,13 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn retry(pool: &Pool, customer: CustomerId, id: DeliveryId, first_with_body: Uuid) -> Result<Retried> {
+pub async fn retry(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DeliveryId,
+    first_with_body: Uuid,
+    entry: &NewEntry,
+) -> Result<Retried> {
     let mut transaction = pool.begin().await?;
     // Keeps the destination from being deleted before the commit.
     super::configuration::hold(&mut transaction).await?;
@@ -347,6 +354,7 @@ pub async fn retry(pool: &Pool, customer: CustomerId, id: DeliveryId, first_with
         };
         match retried {
             Some(retried @ (Retried::Due { .. } | Retried::Undecided)) => {
+                audit::record(&mut transaction, entry).await?;
                 transaction.commit().await?;
                 return Ok(retried);
             }
@@ -448,9 +456,9 @@ pub enum Cancelled {
 ///
 /// # Errors
 /// Returns an error if a query fails; the delivery may be cancelled in spite of that.
-pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled> {
+pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry) -> Result<Cancelled> {
     for _ in 0..MOVES {
-        if end(pool, customer, id).await? {
+        if end(pool, customer, id, entry).await? {
             return Ok(Cancelled::Done);
         }
         let mut connection = pool.acquire().await?;
@@ -466,7 +474,8 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
 }
 
 /// Cancels a delivery if it is pending, and returns whether it was.
-async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> {
+async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry) -> Result<bool> {
+    let mut transaction = pool.begin().await?;
     let cancelled = sqlx::query!(
         r#"with ended as (
                delete from pending_deliveries where customer_id = $1 and id = $2 returning *
@@ -486,9 +495,11 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> 
         customer.uuid(),
         id.uuid()
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *transaction)
     .await?;
     let Some(cancelled) = cancelled else { return Ok(false) };
+    audit::record(&mut transaction, entry).await?;
+    transaction.commit().await?;
     if let Some(key) = cancelled.order_key {
         // Not in the transaction above: a settlement may have locked the next delivery and wait for this one. If the
         // relay is killed in between, the next delivery is due at the time that it was put back to.

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
 use super::customers;
@@ -87,9 +88,11 @@ pub async fn insert(
     name: &str,
     shard: i16,
     content: &Content,
+    record: impl FnOnce(Option<&DestinationRow>, Option<&DestinationRow>) -> NewEntry,
 ) -> Result<Changed> {
     let mut change = Change::begin(pool).await?;
     let row = insert_in(&mut change, customer, id, name, shard, content).await?;
+    audit::record(&mut change, &record(None, Some(&row))).await?;
     Ok(Changed { before: None, row, version: change.commit().await? })
 }
 
@@ -104,11 +107,13 @@ pub async fn change<E: From<Error>>(
     id: Option<DestinationId>,
     name: Option<&str>,
     plan: impl FnOnce(&DestinationRow) -> Result<Content, E>,
+    record: impl FnOnce(Option<&DestinationRow>, Option<&DestinationRow>) -> NewEntry,
 ) -> Result<Option<Changed>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
     let content = plan(&before)?;
     let row = update_in(&mut change, &before, &content).await?;
+    audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
     Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
 }
 
@@ -123,6 +128,7 @@ pub async fn put<E: From<Error>>(
     name: &str,
     new: (DestinationId, i16),
     plan: impl FnOnce(DestinationId, Option<&DestinationRow>) -> Result<Content, E>,
+    record: impl FnOnce(Option<&DestinationRow>, Option<&DestinationRow>) -> NewEntry,
 ) -> Result<Changed, E> {
     let mut change = Change::begin(pool).await?;
     let before = find_in(&mut change, customer, None, Some(name)).await?;
@@ -133,6 +139,7 @@ pub async fn put<E: From<Error>>(
         Some(before) => update_in(&mut change, before, &content).await?,
         None => insert_in(&mut change, customer, id, name, shard, &content).await?,
     };
+    audit::record(&mut change, &record(before.as_ref(), Some(&row))).await?;
     Ok(Changed { before, row, version: change.commit().await? })
 }
 
@@ -209,10 +216,12 @@ pub async fn change_signing_secrets<T, E: From<Error>>(
     id: Option<DestinationId>,
     name: Option<&str>,
     plan: impl FnOnce(&DestinationRow) -> Result<(T, String), E>,
+    record: impl FnOnce(&DestinationRow) -> NewEntry,
 ) -> Result<Option<(T, Version)>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
     let (planned, signing_secrets_sealed) = plan(&before)?;
+    audit::record(&mut change, &record(&before)).await?;
     sqlx::query!(
         "update destinations set signing_secrets_sealed = $2, updated_at = clock_timestamp() where id = $1",
         before.id.uuid(),
@@ -278,8 +287,8 @@ pub async fn page(
     .map_err(Error::from)
 }
 
-/// Pauses, disables or resumes a destination. Returns the new version of the configuration; `None` if the destination
-/// is already in this state or does not exist.
+/// Pauses or resumes a destination. Returns the new version of the configuration; `None` if the destination is already
+/// in this state or does not exist.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -288,18 +297,16 @@ pub async fn set_state(
     customer: CustomerId,
     id: DestinationId,
     state: DestinationState,
+    record: impl FnOnce(Option<&DestinationRow>, Option<&DestinationRow>) -> NewEntry,
 ) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
-    let changed = sqlx::query!(
-        "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
-         where customer_id = $1 and id = $2 and state <> $3",
-        customer.uuid(),
-        id.uuid(),
-        state.name()
-    )
-    .execute(&mut *change)
-    .await?;
-    change.commit_if_any(&changed).await
+    let Some(before) = find_in(&mut change, customer, Some(id), None).await? else { return Ok(None) };
+    if before.state == state {
+        return Ok(None);
+    }
+    let row = set_state_in(&mut change, id, state, None).await?;
+    audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
+    change.commit().await.map(Some)
 }
 
 /// Disables an active destination for the given reason. Returns the new version of the configuration; `None` if it was
@@ -307,16 +314,40 @@ pub async fn set_state(
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn disable(pool: &Pool, id: DestinationId, reason: &str) -> Result<Option<Version>> {
+pub async fn disable(
+    pool: &Pool,
+    id: DestinationId,
+    reason: &str,
+    record: impl FnOnce(&DestinationRow) -> NewEntry,
+) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
-    let changed = sqlx::query!(
+    let active =
+        destination_rows!("select" + COLUMNS + "from destinations where id = $1 and state = 'active'", id.uuid());
+    if active.fetch_optional(&mut *change).await?.is_none() {
+        return Ok(None);
+    }
+    let row = set_state_in(&mut change, id, DestinationState::Disabled, Some(reason)).await?;
+    audit::record(&mut change, &record(&row)).await?;
+    change.commit().await.map(Some)
+}
+
+async fn set_state_in(
+    connection: &mut Connection,
+    id: DestinationId,
+    state: DestinationState,
+    reason: Option<&str>,
+) -> Result<DestinationRow> {
+    destination_rows!(
         "update destinations
-         set state = 'disabled', state_reason = $2, state_changed_at = now(), updated_at = clock_timestamp()
-         where id = $1 and state = 'active'",
+         set state = $2, state_reason = $3, state_changed_at = now(), updated_at = clock_timestamp()
+         where id = $1
+         returning"
+            + COLUMNS,
         id.uuid(),
+        state.name(),
         reason
     )
-    .execute(&mut *change)
-    .await?;
-    change.commit_if_any(&changed).await
+    .fetch_one(connection)
+    .await
+    .map_err(Error::from)
 }

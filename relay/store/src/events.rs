@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::insert_deliveries;
+use super::audit::{self, NewEntry};
 use super::column::{As, Maybe, meta};
 use super::configuration::Version;
 use super::new_event::NewEvent;
@@ -212,7 +213,13 @@ pub enum Released {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn release(pool: &Pool, event: &NewEvent, version: Version, dedupe_days: i32) -> Result<Released> {
+pub async fn release(
+    pool: &Pool,
+    event: &NewEvent,
+    version: Version,
+    dedupe_days: i32,
+    entry: &NewEntry,
+) -> Result<Released> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {
@@ -231,6 +238,7 @@ pub async fn release(pool: &Pool, event: &NewEvent, version: Version, dedupe_day
         return Ok(Released::NotWaiting);
     }
     insert_deliveries(&mut transaction, &[event], &HashSet::from([event.id])).await?;
+    audit::record(&mut transaction, entry).await?;
     transaction.commit().await?;
     Ok(Released::Done)
 }

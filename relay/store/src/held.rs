@@ -5,6 +5,7 @@ use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::audit::{self, NewEntry};
 use crate::column::As;
 use crate::{Connection, Error, Pool, Result};
 
@@ -43,6 +44,7 @@ pub async fn release(
     by: &[HeldBy],
     before: OffsetDateTime,
     limit: i64,
+    record: impl FnOnce(&[Released]) -> NewEntry,
 ) -> Result<Vec<Released>> {
     let by: Vec<&str> = by.iter().map(|by| by.name()).collect();
     let mut transaction = pool.begin().await?;
@@ -124,6 +126,9 @@ pub async fn release(
         }
     };
     let released = make_due(&mut transaction, &ids, Release::ByCaller).await?;
+    if !released.is_empty() {
+        audit::record(&mut transaction, &record(&released)).await?;
+    }
     transaction.commit().await?;
     Ok(released)
 }

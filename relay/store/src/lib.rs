@@ -28,6 +28,7 @@
 use std::time::Duration;
 
 pub mod admit;
+pub mod audit;
 mod column;
 pub mod configuration;
 pub mod copies;

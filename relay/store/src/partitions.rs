@@ -17,7 +17,12 @@ use crate::{Connection, Error, Kind, Pool, Result};
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn create_day(pool: &Pool, day: Date) -> Result<()> {
-    sqlx::query!("select create_day($1)", day).execute(pool).await?;
+    create_day_in(&mut pool.acquire().await?, day).await
+}
+
+/// Creates the partitions of one day in a transaction that lacks them.
+pub(crate) async fn create_day_in(connection: &mut Connection, day: Date) -> Result<()> {
+    sqlx::query!("select create_day($1)", day).execute(connection).await?;
     Ok(())
 }
 
@@ -98,10 +103,11 @@ pub enum Table {
     UnreadableMessages,
     SourceCounters,
     DestinationCounters,
+    AuditEntries,
 }
 
 impl Table {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Events,
         Self::EventBodies,
         Self::EventKeys,
@@ -112,6 +118,7 @@ impl Table {
         Self::UnreadableMessages,
         Self::SourceCounters,
         Self::DestinationCounters,
+        Self::AuditEntries,
     ];
 
     fn name(self) -> &'static str {
@@ -126,6 +133,7 @@ impl Table {
             Self::UnreadableMessages => "unreadable_messages",
             Self::SourceCounters => "source_counters",
             Self::DestinationCounters => "destination_counters",
+            Self::AuditEntries => "audit_entries",
         }
     }
 }
@@ -250,7 +258,8 @@ impl Maintenance {
             | Table::Rejections
             | Table::UnreadableMessages
             | Table::SourceCounters
-            | Table::DestinationCounters => Ok(false),
+            | Table::DestinationCounters
+            | Table::AuditEntries => Ok(false),
         }
     }
 

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::held_by;
+use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
 use super::configuration::Version;
 use super::copies::{self, lock_events};
@@ -284,7 +285,8 @@ pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
+pub async fn insert(pool: &Pool, replay: &ReplayRow, entry: &NewEntry) -> Result<()> {
+    let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
                               count_after, created_at)
@@ -301,9 +303,10 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
         replay.count_after,
         replay.created_at
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    audit::record(&mut transaction, entry).await?;
+    transaction.commit().await
 }
 
 /// One replay of a customer.
@@ -510,14 +513,19 @@ pub async fn complete(pool: &Pool, id: ReplayId) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn cancel(pool: &Pool, id: ReplayId) -> Result<bool> {
+pub async fn cancel(pool: &Pool, id: ReplayId, entry: &NewEntry) -> Result<bool> {
+    let mut transaction = pool.begin().await?;
     let cancelled = sqlx::query!(
         "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
          where id = $1 and state <> 'cancelled'",
         id.uuid()
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
+    if cancelled.rows_affected() > 0 {
+        audit::record(&mut transaction, entry).await?;
+    }
+    transaction.commit().await?;
     Ok(cancelled.rows_affected() > 0)
 }
 

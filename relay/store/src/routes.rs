@@ -5,6 +5,7 @@ use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
 use super::route_versions;
@@ -65,6 +66,7 @@ pub async fn insert(
     source: SourceId,
     destination: DestinationId,
     content: &Content,
+    record: impl FnOnce(Option<&RouteRow>, Option<&RouteRow>) -> NewEntry,
 ) -> Result<(RouteRow, Version)> {
     let mut change = Change::begin(pool).await?;
     sqlx::query!(
@@ -83,6 +85,7 @@ pub async fn insert(
     .execute(&mut *change)
     .await?;
     let row = find_in(&mut change, customer, id).await?.ok_or_else(gone)?;
+    audit::record(&mut change, &record(None, Some(&row))).await?;
     Ok((row, change.commit().await?))
 }
 
@@ -104,6 +107,7 @@ pub async fn change(
     customer: CustomerId,
     id: RouteId,
     plan: impl FnOnce(&RouteRow) -> Content,
+    record: impl FnOnce(Option<&RouteRow>, Option<&RouteRow>) -> NewEntry,
 ) -> Result<Option<Changed>> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
@@ -111,6 +115,7 @@ pub async fn change(
     route_versions::keep_if_changed(&mut change, customer, id, content.transform.as_deref()).await?;
     update(&mut change, customer, id, &content).await?;
     let row = find_in(&mut change, customer, id).await?.ok_or_else(gone)?;
+    audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
     let version = change.commit().await?;
     Ok(Some(Changed { before, row, version }))
 }
@@ -180,13 +185,18 @@ pub async fn page(
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>> {
+pub async fn delete(
+    pool: &Pool,
+    customer: CustomerId,
+    id: RouteId,
+    record: impl FnOnce(Option<&RouteRow>, Option<&RouteRow>) -> NewEntry,
+) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
-    let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
-        .execute(&mut *change)
-        .await?;
-    change.commit_if_any(&deleted).await
+    sqlx::query!("delete from routes where id = $1", id.uuid()).execute(&mut *change).await?;
+    audit::record(&mut change, &record(Some(&before), None)).await?;
+    change.commit().await.map(Some)
 }
 
 fn gone() -> Error {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 mod edge;
 mod pace;
 
-pub use self::edge::{Events, Pending, Settled, rejections, unreadable_messages};
+pub use self::edge::{Events, Pending, Settled, audit_entries, rejections, unreadable_messages};
 pub use self::pace::Limits;
 use self::pace::Pace;
 use super::Pool;

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
 use super::{customers, route_versions};
@@ -81,9 +82,17 @@ pub struct Changed {
 /// # Errors
 /// Returns [`Constraint::SourceName`](crate::Constraint) if the name is taken, `SourceLimit` if the customer may have no
 /// more sources, or an error if a query fails.
-pub async fn insert(pool: &Pool, customer: CustomerId, id: SourceId, name: &str, content: &Content) -> Result<Changed> {
+pub async fn insert(
+    pool: &Pool,
+    customer: CustomerId,
+    id: SourceId,
+    name: &str,
+    content: &Content,
+    record: impl FnOnce(Option<&SourceRow>, Option<&SourceRow>) -> NewEntry,
+) -> Result<Changed> {
     let mut change = Change::begin(pool).await?;
     let row = insert_in(&mut change, customer, id, name, content).await?;
+    audit::record(&mut change, &record(None, Some(&row))).await?;
     Ok(Changed { before: None, row, version: change.commit().await? })
 }
 
@@ -98,11 +107,13 @@ pub async fn change<E: From<Error>>(
     id: Option<SourceId>,
     name: Option<&str>,
     plan: impl FnOnce(&SourceRow) -> Result<Content, E>,
+    record: impl FnOnce(Option<&SourceRow>, Option<&SourceRow>) -> NewEntry,
 ) -> Result<Option<Changed>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
     let content = plan(&before)?;
     let row = update_in(&mut change, before.id, &content).await?;
+    audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
     Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
 }
 
@@ -117,6 +128,7 @@ pub async fn put<E: From<Error>>(
     name: &str,
     new: SourceId,
     plan: impl FnOnce(SourceId, Option<&SourceRow>) -> Result<Content, E>,
+    record: impl FnOnce(Option<&SourceRow>, Option<&SourceRow>) -> NewEntry,
 ) -> Result<Changed, E> {
     let mut change = Change::begin(pool).await?;
     let before = find_in(&mut change, customer, None, Some(name)).await?;
@@ -126,6 +138,7 @@ pub async fn put<E: From<Error>>(
         Some(before) => update_in(&mut change, before.id, &content).await?,
         None => insert_in(&mut change, customer, id, name, &content).await?,
     };
+    audit::record(&mut change, &record(before.as_ref(), Some(&row))).await?;
     Ok(Changed { before, row, version: change.commit().await? })
 }
 
@@ -235,7 +248,13 @@ pub async fn page(
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i64) -> Result<Option<Version>> {
+pub async fn delete(
+    pool: &Pool,
+    customer: CustomerId,
+    id: SourceId,
+    revision: i64,
+    entry: &NewEntry,
+) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     let deleted = sqlx::query!(
@@ -252,6 +271,9 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i
     )
     .execute(&mut *change)
     .await?;
+    if deleted.rows_affected() > 0 {
+        audit::record(&mut change, entry).await?;
+    }
     change.commit_if_any(&deleted).await
 }
 

@@ -4,6 +4,7 @@ use shared::id::{CustomerId, TokenId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
 use crate::{Error, Pool, Result};
 
@@ -55,7 +56,8 @@ pub struct New<'a> {
 ///
 /// # Errors
 /// Returns [`crate::Constraint::Reference`] if the customer does not exist, or an error if the query fails.
-pub async fn insert(pool: &Pool, token: &New<'_>) -> Result<()> {
+pub async fn insert(pool: &Pool, token: &New<'_>, entry: &NewEntry) -> Result<()> {
+    let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into tokens (id, name, hash, hint, customer_id, scopes, expires_at) values ($1, $2, $3, $4, $5, $6, $7)",
         token.id.uuid(),
@@ -66,9 +68,10 @@ pub async fn insert(pool: &Pool, token: &New<'_>) -> Result<()> {
         token.scopes,
         token.expires_at
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    audit::record(&mut transaction, entry).await?;
+    transaction.commit().await
 }
 
 /// The token with this hash, as it is stored now: whether it still counts is for the caller to decide.
@@ -127,13 +130,19 @@ pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<T
     .map_err(Error::from)
 }
 
-/// Revokes a token. The time of an earlier revocation stays. Returns whether there is such a token.
+/// Revokes a token. The time of an earlier revocation stays.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn revoke(pool: &Pool, id: TokenId) -> Result<bool> {
-    let revoked = sqlx::query!("update tokens set revoked_at = coalesce(revoked_at, now()) where id = $1", id.uuid());
-    Ok(revoked.execute(pool).await?.rows_affected() > 0)
+pub async fn revoke(pool: &Pool, id: TokenId, entry: &NewEntry) -> Result<()> {
+    let mut transaction = pool.begin().await?;
+    let revoked = sqlx::query!("update tokens set revoked_at = now() where id = $1 and revoked_at is null", id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+    if revoked.rows_affected() > 0 {
+        audit::record(&mut transaction, entry).await?;
+    }
+    transaction.commit().await
 }
 
 /// Records the minutes in which tokens were last accepted. A time never goes back.

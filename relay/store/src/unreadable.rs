@@ -6,6 +6,7 @@ use shared::id::{EventId, UnreadableMessageId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
 use super::search::{self, Range, Search, remaining};
 use crate::{Connection, Error, Pool, Result};
@@ -222,11 +223,18 @@ pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>> {
     .map_err(Error::from)
 }
 
-/// Ends a try that has released the message. `event` is the event that it has become.
+/// Ends a try that has released the message. `event` is the event that it has become. If a caller requested the try,
+/// `entry` records that.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn released(pool: &Pool, id: UnreadableMessageId, event: Option<EventId>) -> Result<()> {
+pub async fn released(
+    pool: &Pool,
+    id: UnreadableMessageId,
+    event: Option<EventId>,
+    entry: Option<&NewEntry>,
+) -> Result<()> {
+    let mut transaction = pool.begin().await?;
     sqlx::query!(
         "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
                                         unfinished_tries = 0
@@ -234,9 +242,12 @@ pub async fn released(pool: &Pool, id: UnreadableMessageId, event: Option<EventI
         id.uuid(),
         event.map(EventId::uuid)
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    if let Some(entry) = entry {
+        audit::record(&mut transaction, entry).await?;
+    }
+    transaction.commit().await
 }
 
 /// Ends a try that has not released the message. It is tried again later if the reason is transient.
@@ -284,9 +295,10 @@ pub async fn not_tried(pool: &Pool, id: UnreadableMessageId) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails; some messages may already be due.
-pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64> {
+pub async fn try_now(pool: &Pool, reason: Reason, record: impl Fn(u64) -> Option<NewEntry>) -> Result<u64> {
     let mut all = 0;
     loop {
+        let mut transaction = pool.begin().await?;
         let due = sqlx::query!(
             "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
              where id = any(array(select id from unreadable_messages
@@ -295,9 +307,15 @@ pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64> {
             reason.name(),
             DUE_AT_ONCE
         )
-        .execute(pool)
+        .execute(&mut *transaction)
         .await?
         .rows_affected();
+        if due > 0
+            && let Some(entry) = record(due)
+        {
+            audit::record(&mut transaction, &entry).await?;
+        }
+        transaction.commit().await?;
         all += due;
         if due < DUE_AT_ONCE.unsigned_abs() {
             return Ok(all);

@@ -3,12 +3,14 @@
 use model::held_by::HeldBy;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::id::RouteId;
-use store::held::{self, Of};
+use store::held::{self, Of, Released};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::control::fields::Problems;
+use crate::control::record::{self, Action, Object, With as _};
 use crate::control::time::{Timestamp, read_ms};
 use crate::control::{Actor, Control, Error, Scope, destinations, schema, sources};
 
@@ -71,8 +73,16 @@ pub async fn release(control: &Control, actor: &Actor, request: &ReleaseOfHeld) 
     let before = unix_time::timestamp(unix_time::unix_ms(before));
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
     let mut result = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
+    let customer = actor.customer()?;
     for _ in 0..TRANSACTIONS {
-        let found = held::release(&control.pool, actor.customer()?, of, &by, before, AT_ONCE).await?;
+        let record = |released: &[Released]| {
+            let after = json!({
+                "destination": request.destination, "route": request.route, "source": request.source,
+                "held_by": request.held_by, "before": Timestamp(before), "released": released.len(),
+            });
+            record::entry(actor, Action::DeliveriesRelease, Object::many(Some(customer))).with(None, Some(after), [])
+        };
+        let found = held::release(&control.pool, customer, of, &by, before, AT_ONCE, record).await?;
         let due = found.iter().filter(|released| !released.undecided);
         let mut destinations: Vec<_> = due.map(|released| released.destination_id).collect();
         result.released += destinations.len();

@@ -3,13 +3,16 @@
 use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::sign;
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
+use super::recorded::object;
 use super::{find, open_secrets, seal_secrets, with_replaced};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
+use crate::control::record::{self, Action, With as _};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Scope, name, schema};
 use crate::mint;
@@ -65,7 +68,9 @@ pub struct Rotation {
 pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<SigningSecret, Error> {
     actor.require(Scope::Secrets)?;
     let row = find(control, actor, id).await?;
-    view(&open_secrets(control, &row)?, mint::now_ms())
+    let secret = view(&open_secrets(control, &row)?, mint::now_ms())?;
+    record::revealed(control, actor, Action::DestinationRevealSecret, object(&row)).await?;
+    Ok(secret)
 }
 
 /// Puts a new signing secret in front. Until the overlap ends, deliveries are also signed with the old ones.
@@ -92,7 +97,12 @@ pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotati
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);
-    let rotated = destinations::change_signing_secrets(&control.pool, actor.customer()?, id, name, plan).await?;
+    let record = |row: &DestinationRow| {
+        let entry = record::entry(actor, Action::DestinationRotateSecret, object(row));
+        entry.with(None, Some(json!({ "overlap_s": overlap_s })), ["signing_secret".to_owned()])
+    };
+    let rotated =
+        destinations::change_signing_secrets(&control.pool, actor.customer()?, id, name, plan, record).await?;
     let (keys, version) = rotated.ok_or(Error::NotFound(Noun::Destination))?;
     control.active(version).await?;
     view(&keys, now_ms)

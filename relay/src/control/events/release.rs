@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::explain::{EventDetail, detail};
 use super::{EVALUATE_WITHIN, find, view};
 use crate::control::error::Conflict;
+use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control, Error, Scope};
 use crate::intake::arrival;
 use crate::route;
@@ -36,14 +37,15 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Event
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
     let body = body.filter(|_| row.meta.id.uuid() >= first_with_body);
     let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;
-    route_and_release(control, &row, body.as_ref()).await?;
+    route_and_release(control, actor, &row, body.as_ref()).await?;
     // The detail reads it again: a request that held two reservations could wait for itself.
     drop(body);
     detail(control, actor, find(control, actor, id).await?).await
 }
 
-async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Result<(), Error> {
+async fn route_and_release(control: &Control, actor: &Actor, row: &EventRow, body: &[u8]) -> Result<(), Error> {
     let meta = &row.meta;
+    let entry = record::entry(actor, Action::EventRelease, Object::of(meta.id, row.customer_id));
     let mut snapshot = control.configuration.refresh().await?;
     for _ in 0..ROUNDS {
         let answers =
@@ -71,7 +73,7 @@ async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Re
             deliveries: arrival::deliveries(&snapshot, &answers),
         };
         let days = control.releaser.intake.dedupe_days;
-        match with_partitions!(&control.pool, events::release(&control.pool, &event, snapshot.version, days))? {
+        match with_partitions!(&control.pool, events::release(&control.pool, &event, snapshot.version, days, &entry))? {
             Released::Done => {
                 if event.has_held_delivery() {
                     control.releaser.intake.held.notify_one();

@@ -140,6 +140,25 @@ pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result
     .map_err(Error::from)
 }
 
+/// The id of the last of `rows` entries of the audit log, newest first; see [`super::Search::edge`].
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn audit_entries(pool: &Pool, range: Range, object: Option<&str>, rows: i64) -> Result<Option<Uuid>> {
+    let mut search = pool.begin_range().await?;
+    sqlx::query_scalar!(
+        "select id from audit_entries where id >= $1 and id < $2 and ($3::text is null or object_id = $3)
+         order by id desc offset $4 limit 1",
+        range.from,
+        range.until,
+        object,
+        rows - 1
+    )
+    .fetch_optional(&mut *search)
+    .await
+    .map_err(Error::from)
+}
+
 /// The later of the two edges. Up to it, the rows can be read by either index.
 fn further(order: Order, furthest: Option<Uuid>, edge: Uuid) -> Option<Uuid> {
     Some(match (order, furthest) {

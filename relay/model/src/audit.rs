@@ -1,0 +1,104 @@
+//! What the audit log records.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::names::names;
+
+/// What an entry of the audit log records: a noun, and what was done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditAction)]
+pub enum Action {
+    #[serde(rename = "source.create")]
+    SourceCreate,
+    #[serde(rename = "source.update")]
+    SourceUpdate,
+    #[serde(rename = "source.add_secret")]
+    SourceAddSecret,
+    #[serde(rename = "source.delete")]
+    SourceDelete,
+    #[serde(rename = "destination.create")]
+    DestinationCreate,
+    #[serde(rename = "destination.update")]
+    DestinationUpdate,
+    #[serde(rename = "destination.pause")]
+    DestinationPause,
+    #[serde(rename = "destination.resume")]
+    DestinationResume,
+    #[serde(rename = "destination.disable")]
+    DestinationDisable,
+    #[serde(rename = "destination.delete")]
+    DestinationDelete,
+    #[serde(rename = "destination.reveal_secret")]
+    DestinationRevealSecret,
+    #[serde(rename = "destination.rotate_secret")]
+    DestinationRotateSecret,
+    #[serde(rename = "route.create")]
+    RouteCreate,
+    #[serde(rename = "route.update")]
+    RouteUpdate,
+    #[serde(rename = "route.delete")]
+    RouteDelete,
+    #[serde(rename = "event.read_body")]
+    EventReadBody,
+    #[serde(rename = "event.release")]
+    EventRelease,
+    #[serde(rename = "delivery.retry")]
+    DeliveryRetry,
+    #[serde(rename = "delivery.cancel")]
+    DeliveryCancel,
+    #[serde(rename = "deliveries.release")]
+    DeliveriesRelease,
+    #[serde(rename = "replay.create")]
+    ReplayCreate,
+    #[serde(rename = "replay.cancel")]
+    ReplayCancel,
+    #[serde(rename = "unreadable_message.read")]
+    UnreadableMessageRead,
+    #[serde(rename = "unreadable_message.release")]
+    UnreadableMessageRelease,
+    #[serde(rename = "unreadable_messages.release")]
+    UnreadableMessagesRelease,
+    #[serde(rename = "customer.create")]
+    CustomerCreate,
+    #[serde(rename = "customer.update")]
+    CustomerUpdate,
+    #[serde(rename = "token.create")]
+    TokenCreate,
+    #[serde(rename = "token.revoke")]
+    TokenRevoke,
+}
+
+names! {
+    Action {
+        SourceCreate => "source.create",
+        SourceUpdate => "source.update",
+        SourceAddSecret => "source.add_secret",
+        SourceDelete => "source.delete",
+        DestinationCreate => "destination.create",
+        DestinationUpdate => "destination.update",
+        DestinationPause => "destination.pause",
+        DestinationResume => "destination.resume",
+        DestinationDisable => "destination.disable",
+        DestinationDelete => "destination.delete",
+        DestinationRevealSecret => "destination.reveal_secret",
+        DestinationRotateSecret => "destination.rotate_secret",
+        RouteCreate => "route.create",
+        RouteUpdate => "route.update",
+        RouteDelete => "route.delete",
+        EventReadBody => "event.read_body",
+        EventRelease => "event.release",
+        DeliveryRetry => "delivery.retry",
+        DeliveryCancel => "delivery.cancel",
+        DeliveriesRelease => "deliveries.release",
+        ReplayCreate => "replay.create",
+        ReplayCancel => "replay.cancel",
+        UnreadableMessageRead => "unreadable_message.read",
+        UnreadableMessageRelease => "unreadable_message.release",
+        UnreadableMessagesRelease => "unreadable_messages.release",
+        CustomerCreate => "customer.create",
+        CustomerUpdate => "customer.update",
+        TokenCreate => "token.create",
+        TokenRevoke => "token.revoke",
+    }
+}
