@@ -19,6 +19,7 @@ mod doctor;
 mod durable;
 mod edge_memory;
 mod edge_sync;
+mod event_types;
 mod explain;
 mod expression;
 mod get;
