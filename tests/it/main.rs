@@ -35,6 +35,7 @@ mod midnight;
 mod odd_text;
 mod openapi;
 mod order;
+mod over_rate;
 mod owners;
 mod pace;
 mod patch;
