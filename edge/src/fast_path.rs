@@ -7,6 +7,7 @@
 //! - its source, or a published key that it needs, is not in memory, or is due for a refresh;
 //! - it is, or may be, a handshake or a GET;
 //! - its signature is not good, or verifying it fails in any way;
+//! - its customer is over its rate;
 //! - its head or body is larger than allowed, or its message does not fit into the queue.
 //!
 //! The slow path gets the whole request again, as if the fast path had not seen it.
@@ -85,12 +86,13 @@ fn needs_slow_path(source: &Source, head: &Head, body: &[u8]) -> bool {
     head.is_safe() || answer(&source.config.handshakes, &source.config.secrets, &head.parts(), body).is_some()
 }
 
-/// The source of a request with a body of `size` bytes, if it is in memory and accepts one of that size.
+/// The source of a request with a body of `size` bytes, if it is in memory and accepts one of that size now.
 fn source_of(head: &Head, size: usize, now: u64) -> Option<Rc<Source>> {
     let Route::Source(reference) = route(head.path()) else { return None };
     let source = sources::fresh(reference, now)?;
     let max_bytes = bindings::known_max_body_bytes()?.min(source.config.max_body_bytes);
-    (head.fits() && size as u64 <= max_bytes).then_some(source)
+    let is_accepted = head.fits() && size as u64 <= max_bytes && source.config.refused_for_s(now).is_none();
+    is_accepted.then_some(source)
 }
 
 /// The provider's published keys, if the source needs them and they are in memory.

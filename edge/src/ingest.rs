@@ -7,14 +7,15 @@ use shared::envelope::{EventHeader, Failure, SecretHandedOver, Verification, enc
 use shared::handshake::{Handshake, MAX_HANDSHAKE_BODY_BYTES, Reply, answer};
 use shared::id::EventId;
 use shared::seal;
-use shared::source::{OnFailure, Secret, SourceConfig};
+use shared::source::{OnFailure, Secret};
 use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
 use worker::{Context, web_sys};
 
 use crate::bindings::{Bindings, Missing};
 use crate::body::{Body, BodyError, read_body};
 use crate::enqueue::enqueue;
-use crate::purpose::{Purpose, purpose};
+use crate::over_rate;
+use crate::purpose::{Purpose, may_be_no_event, purpose};
 use crate::rejections::{self, Refused};
 use crate::request::Head;
 use crate::respond::Answer;
@@ -56,6 +57,13 @@ pub(crate) enum Decision {
     CannotSay,
 }
 
+impl Decision {
+    /// Whether the request is an event, accepted or not.
+    fn is_of_event(&self) -> bool {
+        matches!(self, Self::Accept { .. } | Self::Refuse { reply: None, .. })
+    }
+}
+
 /// Answers a request to a source. If the source is in memory, the send to the queue is the only binding that is
 /// awaited.
 pub(crate) async fn ingest(
@@ -83,12 +91,19 @@ async fn try_ingest(
     if !head.fits() {
         return Err(Answer::HeadTooLarge);
     }
+    let (source, over_rate) = over_rate::of(reference, source, bindings, now).await;
+    if let Some(rejection) = &over_rate
+        && !may_be_no_event(&source, &head)
+    {
+        return Err(refuse(&source, &head, head.declared().unwrap_or(0), rejection, bindings, context, now));
+    }
     let (source, unread) = refuse_unread(reference, source, &head, bindings, now).await;
     let max_bytes = source.config.max_body_bytes.min(bindings.max_body_bytes());
     if head.declared().is_some_and(|bytes| bytes > max_bytes) {
         return Err(Answer::BodyTooLarge { max_bytes });
     }
-    let mut may_read = max_bytes;
+    // Of a customer that is over its rate only a handshake is accepted.
+    let mut may_read = if over_rate.is_some() { max_bytes.min(MAX_HANDSHAKE_BODY_BYTES as u64) } else { max_bytes };
     if let Some(rejection) = &unread {
         may_read = kept_bytes(&source).unwrap_or(0).min(max_bytes);
         let declared = head.declared().unwrap_or(0);
@@ -97,14 +112,19 @@ async fn try_ingest(
             return Err(refuse(&source, &head, declared, &rejection, bindings, context, now));
         }
     }
-    let body = match (read_body(request, &head, may_read).await, unread) {
+    let body = match (read_body(request, &head, may_read).await, over_rate.as_ref().or(unread.as_ref())) {
         (Err(BodyError::TooLarge), Some(rejection)) => {
-            return Err(refuse(&source, &head, may_read, &rejection, bindings, context, now));
+            return Err(refuse(&source, &head, may_read, rejection, bindings, context, now));
         }
         (body, _) => body.map_err(|error| Answer::of_body(error, max_bytes))?,
     };
 
     let (source, decision) = settle(reference, source, &head, &body, bindings, context, now).await;
+    if let Some(rejection) = &over_rate
+        && decision.is_of_event()
+    {
+        return Err(refuse(&source, &head, body.len() as u64, rejection, bindings, context, now));
+    }
     match decision {
         Decision::Reply(reply) => Ok(Answer::Reply(reply)),
         Decision::Confirm { url, reply } => confirm(&url).await.map(|()| Answer::Reply(reply)),
@@ -158,7 +178,9 @@ fn refuse(
     match bindings.queue() {
         Ok(queue) => {
             rejections::note(Refused::new(source.config.id, rejection, size, head.remote_class()), queue, context, now);
-            if *rejection == Rejection::MethodNotAllowed {
+            if let Rejection::RateLimited { after_s } = rejection {
+                Answer::RateLimited { after_s: *after_s }
+            } else if *rejection == Rejection::MethodNotAllowed {
                 Answer::NotTaken { html: head.wants_html() }
             } else {
                 Answer::SignatureRefused
@@ -192,11 +214,7 @@ async fn refuse_unread(
 
 /// The same by this configuration. A request that may be a handshake, or that only reads, is not refused yet.
 pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<Rejection> {
-    let SourceConfig { handshakes, secrets, .. } = &source.config;
-    let is_large = head.declared().is_some_and(|bytes| bytes > MAX_HANDSHAKE_BODY_BYTES as u64);
-    let may_be_handshake =
-        if is_large { answer(handshakes, secrets, &head.parts(), &[]).is_some() } else { !handshakes.is_empty() };
-    if may_be_handshake || purpose(source, head) != Purpose::Event {
+    if may_be_no_event(source, head) {
         return None;
     }
     source.verifier.refuse_unread(&head.parts(), now)

@@ -13,6 +13,7 @@ mod fast_path;
 mod host;
 mod ingest;
 mod log;
+mod over_rate;
 mod published_keys;
 mod purpose;
 mod rejections;

@@ -1,6 +1,7 @@
 //! The purpose of a request that is not a handshake: an event, a visit to the source's page, or neither.
 
-use shared::source::SafeMethod;
+use shared::handshake::{MAX_HANDSHAKE_BODY_BYTES, answer};
+use shared::source::{SafeMethod, SourceConfig};
 
 use crate::request::Head;
 use crate::sources::Source;
@@ -34,6 +35,15 @@ pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
     }
 }
 
+/// Whether a request may be something else than an event, by its head alone: a handshake, or a request that only reads.
+pub(crate) fn may_be_no_event(source: &Source, head: &Head) -> bool {
+    let SourceConfig { handshakes, secrets, .. } = &source.config;
+    let is_large = head.declared().is_some_and(|bytes| bytes > MAX_HANDSHAKE_BODY_BYTES as u64);
+    let may_be_handshake =
+        if is_large { answer(handshakes, secrets, &head.parts(), &[]).is_some() } else { !handshakes.is_empty() };
+    may_be_handshake || purpose(source, head) != Purpose::Event
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +65,28 @@ mod tests {
             headers: HeaderList::new(headers.iter().copied()),
         };
         purpose(&source, &head)
+    }
+
+    #[test]
+    fn only_what_may_be_a_handshake_or_reads_may_be_no_event() {
+        let with = |handshakes: &str| {
+            let config = format!(
+                r#"{{"id":"src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91","name":"orders","revision":1,"provider":"test",
+                    "scheme":{{"kind":"none"}},"secrets":[],"handshakes":[{handshakes}],"max_body_bytes":100000}}"#
+            );
+            Source::new(serde_json::from_str(&config).expect("a configuration")).expect("a source")
+        };
+        let of = |source: &Source, method: &str, bytes: &str| {
+            let url = "https://edge.example/in/orders".to_owned();
+            let headers = HeaderList::new([("content-length", bytes)]);
+            may_be_no_event(source, &Head { method: method.to_owned(), url, headers })
+        };
+        let plain = with("");
+        assert!(!of(&plain, "POST", "10"));
+        assert!(of(&plain, "GET", "0"));
+        let ping = with(r#"{"when":{"json:type":"ping"},"verify":false,"reply":{"status":200,"body":"pong"}}"#);
+        assert!(of(&ping, "POST", "4096"), "its body has to be read");
+        assert!(!of(&ping, "POST", "4097"), "no handshake is that large");
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub(crate) enum Answer {
     TryAgain {
         after_s: u32,
     },
+    /// The customer of the source is over its rate; the sender should try again after this many seconds.
+    RateLimited {
+        after_s: u64,
+    },
     /// A GET that may be an event but is not one of its source.
     NotTaken {
         html: bool,
@@ -171,6 +175,10 @@ fn parts(answer: Answer) -> Parts {
         }
         Answer::BrokenHead => error(400, "headers_unreadable", None),
         Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
+        Answer::RateLimited { after_s } => {
+            error(429, "rate_limited", Some("too many events were sent; send again after Retry-After".to_owned()))
+                .with("retry-after", after_s.to_string())
+        }
         Answer::NotTaken { html: true } => {
             page(405, true, "Method not allowed", NOT_TAKEN).with("allow", EVENT_METHODS)
         }
@@ -346,6 +354,7 @@ mod tests {
             Answer::TooBusy,
             Answer::BrokenHead,
             Answer::TryAgain { after_s: 5 },
+            Answer::RateLimited { after_s: 60 },
             Answer::NotFound,
             Answer::NotTaken { html: false },
             Answer::NotTaken { html: true },
@@ -378,6 +387,9 @@ mod tests {
         let later = parts(Answer::TryAgain { after_s: 60 });
         assert_eq!(later.status, 503);
         assert!(later.headers.contains(&("retry-after".into(), "60".into())));
+        let limited = parts(Answer::RateLimited { after_s: 61 });
+        assert_eq!(limited.status, 429);
+        assert!(limited.headers.contains(&("retry-after".into(), "61".into())));
     }
 
     #[test]

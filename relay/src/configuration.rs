@@ -96,6 +96,8 @@ pub struct Route {
     pub id: RouteId,
     pub source_id: SourceId,
     pub destination_id: DestinationId,
+    /// The types of events that it takes; empty if it takes every event.
+    pub types: Vec<String>,
     pub filter: Option<Expression<Filter>>,
     pub transform: Option<Expression<Transform>>,
     /// Deliveries with the same key are sent one after the other.
@@ -127,6 +129,7 @@ impl Route {
             (route.id, route.source_id, route.destination_id, route.poison, route.enabled, route.version)
         };
         key(self) == key(other)
+            && self.types == other.types
             && Expression::are_same(self.filter.as_ref(), other.filter.as_ref())
             && Expression::are_same(self.transform.as_ref(), other.transform.as_ref())
             && Expression::are_same(self.order_key.as_ref(), other.order_key.as_ref())
@@ -440,6 +443,7 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
         id,
         source_id: row.source_id,
         destination_id: row.destination_id,
+        types: row.types,
         filter: row
             .filter
             .map(|text| compiled(id, text, before.and_then(|route| route.filter.as_ref()), Filter::compile)),

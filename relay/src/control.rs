@@ -40,6 +40,7 @@ pub mod customers;
 pub mod deliveries;
 pub mod destinations;
 pub mod error;
+pub(crate) mod event_types;
 pub mod events;
 pub mod field_error;
 pub mod fields;

@@ -23,6 +23,7 @@ pub mod intake;
 pub mod last_use;
 pub mod mint;
 pub mod moment;
+pub mod over_rate;
 pub mod pull;
 pub mod readiness;
 pub mod recheck;

@@ -30,6 +30,8 @@ pub enum Verdict {
     Matched,
     /// The route is disabled.
     Off,
+    /// The route takes only events of other types. The filter is not evaluated.
+    OtherType,
     /// The filter is false.
     NotMatched,
     /// The filter fails on this event, which counts as not matched.
@@ -77,6 +79,7 @@ impl Answer {
             Verdict::Undecided { reason, again } => held(HeldBy::Filter, "the filter", reason, *again),
             Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "the order key", reason, *again),
             Verdict::Off => Becomes::Nothing("the route was disabled before its filter could be evaluated".into()),
+            Verdict::OtherType => Becomes::Nothing("the event's type is not one of the route's types".into()),
             Verdict::NotMatched => Becomes::Nothing("the filter is false for this event".into()),
             Verdict::FilterFailed { reason } => {
                 Becomes::Nothing(storable(format!("the filter fails on this event: {reason}")).into())
@@ -167,19 +170,20 @@ pub async fn evaluate(
 ) -> Vec<Answer> {
     let turn = Turn { source: event.source_id, until };
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
-    evaluate_routes(evaluator, turn, routes, || Arc::new(input(event))).await
+    evaluate_routes(evaluator, turn, routes, event.event_type, || Arc::new(input(event))).await
 }
 
-/// Evaluates the filters and the order keys of these routes. `input` is called at most once.
+/// Tests the types of these routes, and evaluates their filters and order keys. `input` is called at most once.
 pub async fn evaluate_routes(
     evaluator: &Evaluator,
     turn: Turn,
     routes: &[Arc<Route>],
+    event_type: Option<&str>,
     input: impl Fn() -> Arc<Input>,
 ) -> Vec<Answer> {
     let asked = OnceLock::new();
     let asked = || Arc::clone(asked.get_or_init(&input));
-    let mut answers = evaluate_filters(evaluator, turn, routes, asked).await;
+    let mut answers = evaluate_filters(evaluator, turn, routes, event_type, asked).await;
     let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
     let keys: Vec<OrderKey> =
         answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
@@ -191,25 +195,44 @@ pub async fn evaluate_routes(
     answers
 }
 
-/// Evaluates only the filters of these routes. `input` is called only if one of them has to be evaluated, see
-/// [`evaluated`].
+/// Tests the types of these routes, and evaluates only their filters. `input` is called only if one of them has to be
+/// evaluated, see [`evaluated_for`].
 pub async fn evaluate_filters(
     evaluator: &Evaluator,
     turn: Turn,
     routes: &[Arc<Route>],
+    event_type: Option<&str>,
     input: impl FnOnce() -> Arc<Input>,
 ) -> Vec<Answer> {
-    let filters: Vec<Filter> = routes.iter().filter_map(|route| evaluated(route)).cloned().collect();
+    let filters: Vec<Filter> = routes.iter().filter_map(|route| evaluated_for(route, event_type)).cloned().collect();
     let mut results =
         if filters.is_empty() { Vec::new() } else { evaluator.matches_all(turn, filters, input()).await }.into_iter();
     routes
         .iter()
-        .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })
+        .map(|route| Answer {
+            route: Arc::clone(route),
+            verdict: verdict(route, event_type, &mut results),
+            order_key: None,
+        })
         .collect()
 }
 
-/// The filter that has to be evaluated to decide about an event; `None` if the route decides the same about every
-/// event.
+/// Whether a route takes events of a type, before its filter is evaluated. `types` are those of the route: without any
+/// it takes every event, and otherwise only events whose type is exactly one of them. An event without a type has none
+/// of them.
+#[must_use]
+pub fn takes(types: &[String], event_type: Option<&str>) -> bool {
+    types.is_empty() || event_type.is_some_and(|found| types.iter().any(|taken| taken == found))
+}
+
+/// The filter that has to be evaluated to decide about an event of this type; `None` if the route decides without it.
+#[must_use]
+pub fn evaluated_for<'a>(route: &'a Route, event_type: Option<&str>) -> Option<&'a Filter> {
+    evaluated(route).filter(|_| takes(&route.types, event_type))
+}
+
+/// The filter that may have to be evaluated to decide about an event whose type is not known yet; `None` if the route
+/// never evaluates one.
 #[must_use]
 pub fn evaluated(route: &Route) -> Option<&Filter> {
     let filter = route.filter.as_ref().filter(|_| route.enabled)?;
@@ -245,9 +268,16 @@ fn of_route(route: RouteId, key: i64) -> i64 {
 }
 
 /// The decision of a route. Takes the next of `results` if its filter was evaluated.
-fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, ExpressionError>>) -> Verdict {
+fn verdict(
+    route: &Route,
+    event_type: Option<&str>,
+    results: &mut impl Iterator<Item = Result<bool, ExpressionError>>,
+) -> Verdict {
     if !route.enabled {
         return Verdict::Off;
+    }
+    if !takes(&route.types, event_type) {
+        return Verdict::OtherType;
     }
     match &route.filter {
         None => return Verdict::Matched,
@@ -280,21 +310,62 @@ mod tests {
     use shared::id::{DestinationId, RouteId};
 
     use super::*;
+    use crate::configuration::Expression;
     use model::poison::Poison;
 
-    fn becomes(verdict: Verdict) -> Becomes {
-        let route = Route {
+    fn route(types: &[&str], filter: Option<&str>) -> Route {
+        Route {
             id: RouteId::mint(1, [1; 10]),
             source_id: SourceId::mint(1, [2; 10]),
             destination_id: DestinationId::mint(1, [3; 10]),
-            filter: None,
+            types: types.iter().map(|&name| name.to_owned()).collect(),
+            filter: filter.map(|text| Expression { source: text.to_owned(), compiled: Filter::compile(text) }),
             transform: None,
             order_key: None,
             poison: Poison::default(),
             enabled: true,
             version: 1,
-        };
-        Answer { route: Arc::new(route), verdict, order_key: Some(7) }.becomes()
+        }
+    }
+
+    fn becomes(verdict: Verdict) -> Becomes {
+        Answer { route: Arc::new(route(&[], None)), verdict, order_key: Some(7) }.becomes()
+    }
+
+    #[test]
+    fn a_route_without_types_takes_every_event_and_otherwise_exactly_its_types() {
+        let types = ["invoice.paid".to_owned(), "charge".to_owned()];
+        for (event_type, taken) in [
+            (Some("invoice.paid"), true),
+            (Some("charge"), true),
+            (Some("invoice.paid.late"), false),
+            (Some("invoice"), false),
+            (Some("Charge"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            assert_eq!(takes(&types, event_type), taken, "{event_type:?}");
+            assert!(takes(&[], event_type), "{event_type:?}");
+        }
+    }
+
+    #[test]
+    fn the_type_is_tested_before_the_filter_and_after_the_switch() {
+        let none = || std::iter::empty::<Result<bool, ExpressionError>>();
+        let typed = route(&["a"], Some("body.x == 1"));
+        assert!(evaluated_for(&typed, Some("a")).is_some());
+        assert!(evaluated_for(&typed, Some("b")).is_none(), "the filter is not evaluated");
+        assert!(evaluated_for(&typed, None).is_none());
+        assert_eq!(verdict(&typed, Some("b"), &mut none()), Verdict::OtherType);
+        let mut results = [Ok(false)].into_iter();
+        assert_eq!(verdict(&typed, None, &mut results), Verdict::OtherType);
+        assert_eq!(verdict(&typed, Some("a"), &mut results), Verdict::NotMatched, "the result is that of this route");
+        assert_eq!(verdict(&route(&["a"], None), Some("a"), &mut none()), Verdict::Matched);
+        let broken = route(&["a"], Some("no expression ("));
+        assert_eq!(verdict(&broken, Some("b"), &mut none()), Verdict::OtherType, "nothing is held");
+        assert!(matches!(verdict(&broken, Some("a"), &mut none()), Verdict::Undecided { .. }));
+        let off = Route { enabled: false, ..route(&["a"], None) };
+        assert_eq!(verdict(&off, Some("b"), &mut none()), Verdict::Off);
     }
 
     #[test]
@@ -309,7 +380,9 @@ mod tests {
             assert_eq!((held.by, held.again), (by, true));
             assert!(held.reason.ends_with("could not be evaluated: no\u{fffd}time"), "{}", held.reason);
         }
-        for verdict in [Verdict::Off, Verdict::NotMatched, Verdict::FilterFailed { reason: reason() }] {
+        for verdict in
+            [Verdict::Off, Verdict::OtherType, Verdict::NotMatched, Verdict::FilterFailed { reason: reason() }]
+        {
             assert!(matches!(becomes(verdict.clone()), Becomes::Nothing(why) if !why.contains('\0')), "{verdict:?}");
         }
     }

@@ -178,10 +178,11 @@ async fn evaluate(
 ) -> Decision {
     let turn = Turn::within(row.source_id, within);
     let body_bytes = usize::try_from(event.body_size).unwrap_or(usize::MAX);
+    let event_type = event.meta.event_type.clone();
     let input = route::input_of(event.meta, snapshot.source_name(turn.source), event.body, body_bytes);
     let input = Arc::new(input);
-    let answers =
-        route::evaluate_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
+    let (routes, event_type) = (std::slice::from_ref(route), event_type.as_deref());
+    let answers = route::evaluate_routes(&intake.evaluator, turn, routes, event_type, || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
         let reason = "the route could not be evaluated".to_owned();
         return Decision::Undecided { by: HeldBy::Filter, reason, again: true };

@@ -204,6 +204,7 @@ impl Provider {
             acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
             max_unverified_body_bytes: options.quarantine.body_bytes.min(options.max_body_bytes),
+            refused_until: None,
         })
     }
 

@@ -46,6 +46,20 @@ pub struct SourceConfig {
     /// The largest body that is kept of a request that fails, in bytes; a request with a larger one is refused.
     #[serde(default = "default_unverified_body_bytes")]
     pub max_unverified_body_bytes: u64,
+    /// Until when events are refused because the customer of the source is over its rate, in Unix milliseconds. A time
+    /// that has passed refuses nothing, so the relay need not write the source again at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_until: Option<u64>,
+}
+
+impl SourceConfig {
+    /// For how many seconds from `now` (Unix milliseconds) the events of the source are refused because its customer is
+    /// over its rate, rounded up; `None` if they are accepted.
+    #[must_use]
+    pub fn refused_for_s(&self, now: u64) -> Option<u64> {
+        let left = self.refused_until?.saturating_sub(now);
+        (left > 0).then(|| left.div_ceil(1_000))
+    }
 }
 
 /// A safe method whose requests may be events. HEAD and OPTIONS only probe an address, and are not included.
@@ -115,5 +129,49 @@ pub struct Acknowledgement {
 impl Default for Acknowledgement {
     fn default() -> Self {
         Self { status: 200, body: None, content_type: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_764_000_000_000;
+
+    /// A configuration as a relay wrote it that knows no rates of customers.
+    const STORED: &str = r#"{"id":"src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91","name":"orders","revision":1,"provider":"test",
+        "scheme":{"kind":"none"},"secrets":[],"max_body_bytes":1000}"#;
+
+    fn config(refused_until: Option<u64>) -> SourceConfig {
+        SourceConfig { refused_until, ..serde_json::from_str(STORED).expect("a configuration") }
+    }
+
+    #[test]
+    fn events_are_refused_until_the_time_and_the_rest_is_rounded_up_to_seconds() {
+        for (until, wanted) in [
+            (None, None),
+            (Some(0), None),
+            (Some(NOW - 1), None),
+            (Some(NOW), None),
+            (Some(NOW + 1), Some(1)),
+            (Some(NOW + 1_000), Some(1)),
+            (Some(NOW + 1_001), Some(2)),
+            (Some(NOW + 3_600_000), Some(3_600)),
+        ] {
+            assert_eq!(config(until).refused_for_s(NOW), wanted, "{until:?}");
+        }
+        assert_eq!(config(Some(NOW)).refused_for_s(0), Some(NOW / 1_000), "a clock that is behind does not overflow");
+    }
+
+    #[test]
+    fn a_configuration_without_the_time_is_read_and_written_as_before() {
+        assert_eq!(config(None), serde_json::from_str(STORED).expect("a configuration"));
+        let text = |config: &SourceConfig| serde_json::to_string(config).expect("json");
+        assert!(!text(&config(None)).contains("refused_until"));
+        let refused = text(&config(Some(NOW)));
+        assert!(refused.contains(r#""refused_until":1764000000000"#), "{refused}");
+        assert_eq!(serde_json::from_str::<SourceConfig>(&refused).expect("reads"), config(Some(NOW)));
+        let newer = STORED.replace("\"revision\"", "\"of_a_newer_relay\":{\"a\":1},\"revision\"");
+        assert!(serde_json::from_str::<SourceConfig>(&newer).is_ok(), "an unknown field is ignored");
     }
 }

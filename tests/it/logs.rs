@@ -14,6 +14,7 @@ const FIELDS: &[&str] = &[
     "before",
     "cancelled",
     "command",
+    "customer",
     "day",
     "decision",
     "delay_s",

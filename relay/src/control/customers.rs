@@ -24,6 +24,9 @@ pub(crate) const DEFAULT_NAME: &str = "default";
 /// The largest limit of the number of sources or destinations of a customer.
 pub(crate) const MAX_LIMIT: i32 = 1_000_000;
 
+/// The largest limit of the events of a customer per minute.
+pub(crate) const MAX_EVENTS_PER_MINUTE: i32 = 10_000_000;
+
 /// A customer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Customer {
@@ -38,6 +41,13 @@ pub struct Customer {
     /// The maximum number of destinations; null if there is no limit.
     #[schema(required = true)]
     pub max_destinations: Option<i32>,
+    /// The maximum number of events per minute; null if there is no limit. Over it the edge answers 429 until the excess
+    /// is made up for, for at least a minute and at most an hour.
+    #[schema(required = true)]
+    pub max_events_per_minute: Option<i32>,
+    /// Until when the edge answers 429, because the customer has sent too many events; null if it accepts events.
+    #[schema(required = true)]
+    pub refused_until: Option<Timestamp>,
     /// When the customer was created.
     pub created_at: Timestamp,
     /// When the customer was last changed.
@@ -59,6 +69,11 @@ pub struct CustomerSpec {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 1_000_000)]
     pub max_destinations: Option<i64>,
+    /// The maximum number of events per minute. If omitted or null, there is no limit. A change lifts a refusal, and the
+    /// events until then do not count.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 1, maximum = 10_000_000)]
+    pub max_events_per_minute: Option<i64>,
 }
 
 /// Changes to a customer, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
@@ -78,6 +93,11 @@ pub struct CustomerPatch {
     #[serde(default, deserialize_with = "given_whole")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000)]
     pub max_destinations: Option<Option<i64>>,
+    /// The maximum number of events per minute. Null removes the limit. A change lifts a refusal, and the events until
+    /// then do not count.
+    #[serde(default, deserialize_with = "given_whole")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 10_000_000)]
+    pub max_events_per_minute: Option<Option<i64>>,
 }
 
 fn given_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
@@ -131,7 +151,8 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpe
     Ok(Put { created: put.before.is_none(), value: activated(control, put).await? })
 }
 
-/// Changes some settings of a customer. If its name changes, its sources are written to the edge under their new names.
+/// Changes some settings of a customer. If its name or its limit of events changes, its sources are written to the
+/// edge.
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken or the default customer would be renamed, or an error if
@@ -167,14 +188,19 @@ fn record(actor: &Actor) -> impl FnOnce(Option<&CustomerRow>, Option<&CustomerRo
 }
 
 fn settings_of(row: &CustomerRow) -> Value {
-    let CustomerRow { name, max_sources, max_destinations, .. } = row;
-    json!({ "name": name, "max_sources": max_sources, "max_destinations": max_destinations })
+    let CustomerRow { name, max_sources, max_destinations, max_events_per_minute, .. } = row;
+    json!({
+        "name": name, "max_sources": max_sources, "max_destinations": max_destinations,
+        "max_events_per_minute": max_events_per_minute,
+    })
 }
 
 /// Waits until a change is active, and returns the customer as the change left it.
 async fn activated(control: &Control, changed: Changed) -> Result<Customer, Error> {
-    if let Some(version) = changed.version {
+    if changed.edge_is_behind {
         control.pusher.pending.notify_one();
+    }
+    if let Some(version) = changed.version {
         control.active(version).await?;
     }
     Ok(view(changed.row))
@@ -188,22 +214,26 @@ impl CustomerSpec {
     fn content(self, name: String, mut problems: Problems) -> Result<Content, Error> {
         let max_sources = limit("max_sources", self.max_sources, &mut problems);
         let max_destinations = limit("max_destinations", self.max_destinations, &mut problems);
+        let max_events_per_minute = rate(self.max_events_per_minute, &mut problems);
         problems.finish()?;
-        Ok(Content { name, max_sources, max_destinations })
+        Ok(Content { name, max_sources, max_destinations, max_events_per_minute })
     }
 }
 
-/// The limits that a patch sets, of sources and of destinations.
-type Limits = [Option<Option<i32>>; 2];
+/// The limits that a patch sets: of sources, of destinations, and of events per minute.
+type Limits = [Option<Option<i32>>; 3];
 
 impl CustomerPatch {
     fn limits(&self, problems: &mut Problems) -> Limits {
         let mut read = |field, given: Option<Option<i64>>| given.map(|given| limit(field, given, problems));
-        [read("max_sources", self.max_sources), read("max_destinations", self.max_destinations)]
+        let [sources, destinations] =
+            [read("max_sources", self.max_sources), read("max_destinations", self.max_destinations)];
+        [sources, destinations, self.max_events_per_minute.map(|given| rate(given, problems))]
     }
 
     /// The content of the customer after this patch.
-    fn content(self, row: &CustomerRow, [max_sources, max_destinations]: Limits) -> Result<Content, Error> {
+    fn content(self, row: &CustomerRow, limits: Limits) -> Result<Content, Error> {
+        let [max_sources, max_destinations, max_events_per_minute] = limits;
         let name = self.name.unwrap_or_else(|| row.name.clone());
         if row.id == store::DEFAULT_CUSTOMER && name != row.name {
             return Err(Error::Conflict(Conflict::DefaultCustomer));
@@ -212,6 +242,7 @@ impl CustomerPatch {
             name,
             max_sources: max_sources.unwrap_or(row.max_sources),
             max_destinations: max_destinations.unwrap_or(row.max_destinations),
+            max_events_per_minute: max_events_per_minute.unwrap_or(row.max_events_per_minute),
         })
     }
 }
@@ -220,12 +251,18 @@ fn limit(field: &str, given: Option<i64>, problems: &mut Problems) -> Option<i32
     problems.range(field, given?, 0, MAX_LIMIT)
 }
 
+fn rate(given: Option<i64>, problems: &mut Problems) -> Option<i32> {
+    problems.range("max_events_per_minute", given?, 1, MAX_EVENTS_PER_MINUTE)
+}
+
 fn view(row: CustomerRow) -> Customer {
     Customer {
         id: row.id,
         name: row.name,
         max_sources: row.max_sources,
         max_destinations: row.max_destinations,
+        max_events_per_minute: row.max_events_per_minute,
+        refused_until: row.refused_until.map(Timestamp),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
@@ -239,8 +276,16 @@ mod tests {
 
     fn row(id: CustomerId, name: &str) -> CustomerRow {
         let at = OffsetDateTime::UNIX_EPOCH;
-        let (max_sources, max_destinations) = (Some(3), None);
-        CustomerRow { id, name: name.to_owned(), max_sources, max_destinations, created_at: at, updated_at: at }
+        CustomerRow {
+            id,
+            name: name.to_owned(),
+            max_sources: Some(3),
+            max_destinations: None,
+            max_events_per_minute: Some(600),
+            refused_until: None,
+            created_at: at,
+            updated_at: at,
+        }
     }
 
     fn patched(row: &CustomerRow, patch: &str) -> Result<Content, Error> {
@@ -258,7 +303,14 @@ mod tests {
         assert_eq!((changed.name.as_str(), changed.max_sources, changed.max_destinations), ("acme", Some(3), Some(5)));
         let changed = patched(&acme, r#"{"name": "acme-2", "max_sources": null}"#).expect("a content");
         assert_eq!((changed.name.as_str(), changed.max_sources), ("acme-2", None));
-        assert!(matches!(patched(&acme, r#"{"max_sources": -1}"#), Err(Error::Invalid(_))));
+        assert_eq!(changed.max_events_per_minute, Some(600));
+        let changed = patched(&acme, r#"{"max_events_per_minute": 1}"#).expect("a content");
+        assert_eq!((changed.max_sources, changed.max_events_per_minute), (Some(3), Some(1)));
+        let changed = patched(&acme, r#"{"max_events_per_minute": null}"#).expect("a content");
+        assert_eq!(changed.max_events_per_minute, None);
+        for wrong in [r#"{"max_sources": -1}"#, r#"{"max_events_per_minute": 0}"#] {
+            assert!(matches!(patched(&acme, wrong), Err(Error::Invalid(_))), "{wrong}");
+        }
         assert!(serde_json::from_str::<CustomerPatch>(r#"{"name": null}"#).is_err());
     }
 

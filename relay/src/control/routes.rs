@@ -17,7 +17,7 @@ use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
 use super::record::{self, Action, Object, With as _};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, destinations, schema, sources};
+use super::{Actor, Control, Error, Scope, destinations, event_types, schema, sources};
 use crate::mint;
 
 /// The settings of a route.
@@ -30,6 +30,10 @@ pub struct RouteSpec {
     /// The id or name of the destination. Required when creating a route; cannot be changed later.
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
+    /// The types of events that the route takes, such as `invoice.paid`. They are compared exactly, and tested before
+    /// the filter. An event without a type has none of them. If omitted or empty, the route takes events of every type.
+    #[schema(value_type = Option<schema::EventTypes>)]
+    pub types: Option<Vec<String>>,
     /// A CEL expression that returns true if an event matches the route. If omitted, every event matches.
     #[schema(value_type = Option<schema::FilterExpression>)]
     pub filter: Option<String>,
@@ -53,6 +57,7 @@ pub struct RouteSpec {
 impl RouteSpec {
     fn content(self) -> Content {
         Content {
+            types: self.types.unwrap_or_default(),
             filter: self.filter,
             transform: self.transform,
             order_key: self.order_key,
@@ -67,6 +72,11 @@ impl RouteSpec {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePatch {
+    /// The types of events that the route takes; the list is replaced as a whole. Null or an empty list lets the route
+    /// take events of every type.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<schema::EventTypes>)]
+    pub types: Option<Option<Vec<String>>>,
     /// A CEL expression. Null removes the filter, so that every event matches.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<schema::FilterExpression>)]
@@ -94,6 +104,7 @@ impl RoutePatch {
     fn content(self, row: &RouteRow) -> Content {
         let text = |change: Option<Option<String>>, now: &Option<String>| change.unwrap_or_else(|| now.clone());
         Content {
+            types: self.types.map_or_else(|| row.types.clone(), Option::unwrap_or_default),
             filter: text(self.filter, &row.filter),
             transform: text(self.transform, &row.transform),
             order_key: text(self.order_key, &row.order_key),
@@ -123,6 +134,8 @@ pub struct Route {
     pub destination_id: DestinationId,
     /// The destination's name.
     pub destination: String,
+    /// The types of events that the route takes; empty if it takes events of every type.
+    pub types: Vec<String>,
     /// The filter; null if every event matches.
     #[schema(required = true)]
     pub filter: Option<String>,
@@ -169,6 +182,7 @@ pub async fn create(control: &Control, actor: &Actor, spec: RouteSpec) -> Result
     let mut problems = Problems::default();
     let joined = joined(control, actor, &spec, &mut problems).await?;
     let content = spec.content();
+    event_types::check(&content.types, &mut problems);
     Expressions::of(&content).check(&mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
@@ -242,6 +256,7 @@ pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec
         );
     }
     let content = spec.content();
+    event_types::check(&content.types, &mut problems);
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
     let customer = actor.customer()?;
@@ -259,6 +274,9 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatc
     let mut problems = Problems::default();
     // Expressions do not depend on each other, so those that do not change are not checked: a route that one of them
     // makes unusable can still be disabled.
+    if let Some(Some(types)) = &patch.types {
+        event_types::check(types, &mut problems);
+    }
     Expressions::given(&patch).check(&mut problems).await?;
     problems.finish()?;
     let customer = actor.customer()?;
@@ -311,12 +329,18 @@ fn record(actor: &Actor, customer: CustomerId) -> impl FnOnce(Option<&RouteRow>,
 
 /// The settings of a route that have a default.
 fn settings_of(row: &RouteRow) -> Value {
-    let RouteRow { filter, transform, order_key, poison, enabled, .. } = row;
-    json!({ "filter": filter, "transform": transform, "order_key": order_key, "poison": poison, "enabled": enabled })
+    let RouteRow { types, filter, transform, order_key, poison, enabled, .. } = row;
+    json!({
+        "types": types, "filter": filter, "transform": transform, "order_key": order_key, "poison": poison,
+        "enabled": enabled,
+    })
 }
 
 fn defaults() -> Value {
-    json!({ "filter": null, "transform": null, "order_key": null, "poison": Poison::default().name(), "enabled": true })
+    json!({
+        "types": [], "filter": null, "transform": null, "order_key": null, "poison": Poison::default().name(),
+        "enabled": true,
+    })
 }
 
 /// The expressions that a request sets.
@@ -391,6 +415,7 @@ fn view(control: &Control, row: RouteRow) -> Route {
         source: row.source_name,
         destination_id: row.destination_id,
         destination: row.destination_name,
+        types: row.types,
         filter: row.filter,
         transform: row.transform,
         order_key: row.order_key,

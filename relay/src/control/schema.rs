@@ -18,6 +18,7 @@ use shared::provider;
 use shared::source::SafeMethod;
 use utoipa::openapi::{Object, RefOr, Schema};
 
+use super::event_types;
 use super::name::MAX_NAME;
 use super::rate::MAX_LIMIT;
 use super::static_headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
@@ -96,6 +97,14 @@ schemas! {
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
         "description": "The `next_cursor` of a page.",
+    });
+    /// Types of events.
+    EventTypes = json!({
+        "type": "array", "maxItems": event_types::MAX_TYPES, "uniqueItems": true,
+        "description": "Types of events, compared exactly. An empty list means all types. A type with `*` returns \
+            422, because there are no wildcards.",
+        "items": { "type": "string", "minLength": 1, "maxLength": event_types::MAX_CHARACTERS, "pattern": "^[^*\\u0000]+$" },
+        "examples": [["invoice.paid", "invoice.payment_failed"]],
     });
     /// A filter of a route.
     FilterExpression = expression("event.type == 'invoice.paid' && body.data.object.amount_paid > 0");

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::unix_time;
 use shared::id::SourceId;
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
 use store::Pool;
+use store::customer_rates;
 use store::sources::{self, SourceRow};
 
 use super::source::Put;
@@ -96,7 +98,7 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
     let name = name::of(&pusher.pool, &row).await.map_err(query_failed)?;
     let mut held = 0;
     for _ in 0..TRIES {
-        match pusher.edge.put_source(&config(pusher, &row, &name)?).await? {
+        match pusher.edge.put_source(&with_refusal(pusher, &row, config(pusher, &row, &name)?).await?).await? {
             Put::Written { digest } => {
                 return sources::edge_confirmed(&pusher.pool, id, row.revision, digest.as_deref())
                     .await
@@ -121,6 +123,13 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
         "older_revision: the edge has the newer revision {held}, because the source is being changed concurrently; \
          the relay retries"
     ))
+}
+
+/// The configuration with the time until which the edge refuses the events of the customer. It is read after the row: a
+/// change of the time raises the revision, so a newer time with this revision is written again with the next one.
+async fn with_refusal(pusher: &Pusher, row: &SourceRow, config: SourceConfig) -> Result<SourceConfig, String> {
+    let until = customer_rates::refused_until(&pusher.pool, row.customer_id).await.map_err(query_failed)?;
+    Ok(SourceConfig { refused_until: until.map(unix_time::unix_ms), ..config })
 }
 
 /// The first revision after one that the edge holds.

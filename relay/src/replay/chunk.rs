@@ -82,8 +82,11 @@ impl Planned {
             Some(_) => Vec::new(),
             None => routes_of(snapshot, row.source_id, filter.destination),
         };
-        let reads =
-            if is_kept { reads(filter.verification.is_some(), &routes, body_bytes(&row)) } else { Reads::Nothing };
+        let releases = filter.verification.is_some();
+        let reads = match is_kept {
+            true => reads(releases, &routes, row.event_type.as_deref(), body_bytes(&row)),
+            false => Reads::Nothing,
+        };
         Self { row, routes, reads }
     }
 
@@ -102,10 +105,10 @@ fn body_bytes(row: &PlannedRow) -> usize {
     usize::try_from(row.body_size).unwrap_or(0)
 }
 
-/// Which contents of an event have to be read to evaluate the filters of these routes. All of them if it is released
+/// Which contents of an event of this type have to be read to evaluate the filters of these routes. All of them if it is released
 /// from quarantine, to verify it again and to extract the provider's id.
-fn reads(releases: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
-    let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated(route)).collect();
+fn reads(releases: bool, routes: &[Arc<Route>], event_type: Option<&str>, body_bytes: usize) -> Reads {
+    let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated_for(route, event_type)).collect();
     // A filter that uses the body cannot read a larger one: its size is enough.
     let body = body_bytes <= MAX_BODY_BYTES && filters.iter().any(|filter| filter.uses_body());
     match (releases || body, filters.is_empty()) {
@@ -347,9 +350,9 @@ struct Target {
 /// evaluated.
 async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
     let turn = Turn::within(event.row.source_id, EVALUATE_WITHIN);
-    let answers =
-        route::evaluate_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot)))
-            .await;
+    let input = || Arc::new(input(event, content, snapshot));
+    let event_type = event.row.event_type.as_deref();
+    let answers = route::evaluate_filters(&app.evaluator, turn, &event.routes, event_type, input).await;
     answers
         .into_iter()
         .filter_map(|answer| {
@@ -411,10 +414,15 @@ mod tests {
     use shared::id::RouteId;
 
     fn route(filter: Option<&str>, enabled: bool) -> Arc<Route> {
+        typed(&[], filter, enabled)
+    }
+
+    fn typed(types: &[&str], filter: Option<&str>, enabled: bool) -> Arc<Route> {
         Arc::new(Route {
             id: RouteId::mint(1, [1; 10]),
             source_id: SourceId::mint(1, [2; 10]),
             destination_id: DestinationId::mint(1, [3; 10]),
+            types: types.iter().map(|&name| name.to_owned()).collect(),
             filter: filter
                 .map(|source| Expression { source: source.to_owned(), compiled: RouteFilter::compile(source) }),
             transform: None,
@@ -433,13 +441,20 @@ mod tests {
         let off = route(Some("has(body.amount)"), false);
         let broken = route(Some("no expression ("), true);
         let of = |routes: &[&Arc<Route>], size| {
-            reads(false, &routes.iter().map(|route| Arc::clone(route)).collect::<Vec<_>>(), size)
+            reads(false, &routes.iter().map(|route| Arc::clone(route)).collect::<Vec<_>>(), Some("a"), size)
         };
         assert_eq!(of(&[], 10), Reads::Nothing);
         assert_eq!(of(&[&plain, &off, &broken], 10), Reads::Nothing);
         assert_eq!(of(&[&plain, &by_header], 10), Reads::Head);
         assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES), Reads::HeadAndBody);
         assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES + 1), Reads::Head, "no filter can read a larger body");
-        assert_eq!(reads(true, &[plain], MAX_BODY_BYTES + 1), Reads::HeadAndBody, "the signature covers all of it");
+        let typed = |types: &[&str]| typed(types, Some("has(body.amount)"), true);
+        assert_eq!(of(&[&typed(&["b"])], 10), Reads::Nothing, "the filter of a route for other types is not evaluated");
+        assert_eq!(of(&[&typed(&["b", "a"])], 10), Reads::HeadAndBody);
+        assert_eq!(
+            reads(true, &[plain], Some("a"), MAX_BODY_BYTES + 1),
+            Reads::HeadAndBody,
+            "the signature covers all of it"
+        );
     }
 }

@@ -16,7 +16,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, deleting, deliver, descriptors, held, history, last_use, replay, sync, undecided, unreadable, waiting,
+    App, api, deleting, deliver, descriptors, held, history, last_use, over_rate, replay, sync, undecided, unreadable,
+    waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -120,5 +121,6 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("events of unusable destinations", held::tell_unusable(intake(), stop()));
     group.spawn("last use of tokens", last_use::run(pool(), app().last_use, stop()));
     group.spawn("edge sync", sync::run(app(), stop()));
+    group.spawn("rates of customers", over_rate::run(app(), stop()));
     group.spawn("history", history::run(pool(), app().config.retention, app().clock, stop()));
 }

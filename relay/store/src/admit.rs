@@ -2,14 +2,17 @@
 //! and unreadable messages. The messages are acknowledged to the queue only after the commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
+use model::event::Verification;
 use model::held_by::HeldBy;
 use shared::id::{EventId, RejectionId, SourceId};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::Version;
 use super::copies::{self, Copies};
-use super::counters::{self, SourceCounts};
+use super::counters::{self, Arrived};
 use super::keys::{NEAR_MIDNIGHT_S, Window};
 use super::new_event::{Claim, NewDelivery, NewEvent, Undecided};
 use super::quarantine::{self, Full};
@@ -49,6 +52,10 @@ impl Batch {
 
 /// A larger batch, in bytes, takes long to store.
 pub const SHORT_BYTES: usize = 1 << 20;
+
+/// An event that was received longer ago than this does not count against the limit of its customer: it has waited in the
+/// queue, and a relay that works off a backlog must not mistake it for a high rate.
+pub const LATE_AFTER: Duration = Duration::from_secs(60);
 
 /// The result of storing a batch.
 pub enum Admitted {
@@ -112,7 +119,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     let connection: &mut Connection = &mut transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id.uuid()).collect();
     let found = sqlx::query!(
-        r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>",
+        r#"select revision, identity, now() as "now!", array(select id from events where id = any($1)) as "known!: Vec<Uuid>",
                   (now() - $2::float8 * interval '1 second')::date < (now() + $2 * interval '1 second')::date
                       as "near_midnight!"
            from configuration"#,
@@ -146,7 +153,8 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source block each other from here until they commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
+    let counts = counts(batch, &stored, &copies.of, &rejected, &beyond.events, found.now);
+    counters::add_to_sources(connection, &counts).await?;
     transaction.commit().await?;
     Ok(Admitted::Stored { stored, copies: copies.of.len(), full: beyond.full })
 }
@@ -169,24 +177,32 @@ fn counts(
     copies: &HashMap<EventId, EventId>,
     rejected: &HashSet<RejectionId>,
     beyond: &HashSet<EventId>,
-) -> BTreeMap<SourceId, SourceCounts> {
-    let mut counts: BTreeMap<SourceId, SourceCounts> = BTreeMap::new();
+    now: OffsetDateTime,
+) -> BTreeMap<SourceId, Arrived> {
+    let mut arrived: BTreeMap<SourceId, Arrived> = BTreeMap::new();
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
         let is_stored = stored.contains(&event.id);
         let is_copy = copies.contains_key(&event.id);
         let is_beyond = beyond.contains(&event.id);
         if is_stored || is_copy || is_beyond {
-            let count = counts.entry(event.source_id).or_default();
-            count.rejected += i64::from(is_beyond);
-            count.stored += i64::from(is_stored);
-            count.copies += i64::from(is_copy);
+            let Arrived { counts, unrated } = arrived.entry(event.source_id).or_default();
+            counts.rejected += i64::from(is_beyond);
+            counts.stored += i64::from(is_stored);
+            counts.copies += i64::from(is_copy);
+            *unrated += i64::from(is_stored && !is_rated(event, now));
         }
     }
     for rejection in batch.rejections.iter().filter(|rejection| rejected.contains(&rejection.id)) {
-        counts.entry(rejection.source_id).or_default().rejected += rejection.count;
+        arrived.entry(rejection.source_id).or_default().counts.rejected += rejection.count;
     }
-    counts
+    arrived
+}
+
+/// Whether an event that is stored now counts against the limit of its customer. Anyone can send requests that fail
+/// verification, so those do not count.
+fn is_rated(event: &NewEvent, now: OffsetDateTime) -> bool {
+    event.verification != Verification::Failed && now - event.received_at <= LATE_AFTER
 }
 
 async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies: &Copies) -> Result<HashSet<EventId>> {

@@ -78,6 +78,8 @@ pub struct RouteRow {
     pub id: RouteId,
     pub source_id: SourceId,
     pub destination_id: DestinationId,
+    /// The types of events that it takes; empty if it takes every event.
+    pub types: Vec<String>,
     pub filter: Option<String>,
     pub transform: Option<String>,
     pub order_key: Option<String>,
@@ -260,7 +262,7 @@ pub async fn read(pool: &Pool) -> Result<Rows> {
     let routes = sqlx::query_as!(
         RouteRow,
         r#"select id as "id!: As<RouteId>", source_id as "source_id!: As<SourceId>",
-                  destination_id as "destination_id!: As<DestinationId>", filter, transform, order_key,
+                  destination_id as "destination_id!: As<DestinationId>", types, filter, transform, order_key,
                   poison as "poison!: As<Poison>", enabled, version
            from routes order by id"#
     )

@@ -22,6 +22,14 @@ pub struct SourceCounts {
     pub rejected: i64,
 }
 
+/// What a batch adds to the counts of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Arrived {
+    pub counts: SourceCounts,
+    /// How many of the stored events do not count against the limit of the customer.
+    pub unrated: i64,
+}
+
 /// Counts of deliveries and attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DestinationCounts {
@@ -43,24 +51,25 @@ impl DestinationCounts {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<SourceId, SourceCounts>) -> Result<()> {
+pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<SourceId, Arrived>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = counts.keys().map(|id| id.uuid()).collect();
-    let column = |of: fn(&SourceCounts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
+    let column = |of: fn(&Arrived) -> i64| counts.values().map(of).collect::<Vec<i64>>();
     sqlx::query!(
-        "insert into source_counters as counter (source_id, minute, part, stored, copies, rejected)
-         select source_id, date_trunc('minute', now()), pg_backend_pid() % 8, stored, copies, rejected
-         from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
-              as more (source_id, stored, copies, rejected)
+        "insert into source_counters as counter (source_id, minute, part, stored, copies, rejected, unrated)
+         select source_id, date_trunc('minute', now()), pg_backend_pid() % 8, stored, copies, rejected, unrated
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+              as more (source_id, stored, copies, rejected, unrated)
          on conflict (source_id, minute, part) do update
          set stored = counter.stored + excluded.stored, copies = counter.copies + excluded.copies,
-             rejected = counter.rejected + excluded.rejected",
+             rejected = counter.rejected + excluded.rejected, unrated = counter.unrated + excluded.unrated",
         &ids,
-        &column(|count| count.stored),
-        &column(|count| count.copies),
-        &column(|count| count.rejected)
+        &column(|arrived| arrived.counts.stored),
+        &column(|arrived| arrived.counts.copies),
+        &column(|arrived| arrived.counts.rejected),
+        &column(|arrived| arrived.unrated)
     )
     .execute(connection)
     .await?;

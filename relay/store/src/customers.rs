@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
+use super::customer_rates;
 use crate::{Connection, Constraint, Error, Kind, Pool, Result};
 
 /// A customer as it is stored.
@@ -20,6 +21,10 @@ pub struct CustomerRow {
     pub max_sources: Option<i32>,
     /// The most destinations that it may have; `None` if there is no limit.
     pub max_destinations: Option<i32>,
+    /// The most events that it may send in a minute; `None` if there is no limit.
+    pub max_events_per_minute: Option<i32>,
+    /// Until when the edge refuses its events; `None` if it accepts them.
+    pub refused_until: Option<OffsetDateTime>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
 }
@@ -30,7 +35,9 @@ macro_rules! customer_rows {
         sqlx::query_as!(
             CustomerRow,
             $before
-                + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations, created_at, updated_at "#
+                + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations, max_events_per_minute,
+                      case when refused_until > now() then refused_until end as refused_until, created_at,
+                      updated_at "#
                 $(+ $after)?,
             $($argument),*
         )
@@ -43,6 +50,7 @@ pub struct Content {
     pub name: String,
     pub max_sources: Option<i32>,
     pub max_destinations: Option<i32>,
+    pub max_events_per_minute: Option<i32>,
 }
 
 /// The result of a change of a customer.
@@ -53,6 +61,8 @@ pub struct Changed {
     /// The new version of the configuration, if the change affects it: the customer has another name, and so the edge
     /// has to find its sources by other names.
     pub version: Option<Version>,
+    /// Whether the sources of the customer have to be written to the edge.
+    pub edge_is_behind: bool,
 }
 
 /// Stores a new customer.
@@ -74,11 +84,14 @@ pub async fn insert(
 
 async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
     customer_rows!(
-        "insert into customers (id, name, max_sources, max_destinations) values ($1, $2, $3, $4) returning" + COLUMNS,
+        "insert into customers (id, name, max_sources, max_destinations, max_events_per_minute)
+         values ($1, $2, $3, $4, $5) returning"
+            + COLUMNS,
         id.uuid(),
         content.name,
         content.max_sources,
-        content.max_destinations
+        content.max_destinations,
+        content.max_events_per_minute
     )
     .fetch_one(connection)
     .await
@@ -86,8 +99,8 @@ async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Conten
 }
 
 /// Changes the customer with this id or this name to the content that `plan` makes from its row; no other change runs
-/// at the same time. `None` if there is no such customer. If the name changes, the revision of each of its sources is
-/// raised, so that the relay writes them to the edge under their new names.
+/// at the same time. `None` if there is no such customer. If the name changes, or the limit of events,
+/// the revision of each of its sources is raised, so that the relay writes them to the edge.
 ///
 /// # Errors
 /// Returns the error of `plan`, [`Constraint::CustomerName`] if the name is taken, or an error if a query fails.
@@ -125,7 +138,7 @@ pub async fn put<E: From<Error>>(
             let row = insert_in(&mut change, new, &content).await?;
             audit::record(&mut change, &record(None, Some(&row))).await?;
             change.commit_unchanged().await?;
-            Ok(Changed { before: None, row, version: None })
+            Ok(Changed { before: None, row, version: None, edge_is_behind: false })
         }
     }
 }
@@ -136,6 +149,10 @@ async fn update(
     content: &Content,
     record: impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry,
 ) -> Result<Changed> {
+    let is_limit_new = content.max_events_per_minute != before.max_events_per_minute;
+    if is_limit_new {
+        customer_rates::change_limit(&mut change, before.id, content.max_events_per_minute).await?;
+    }
     let row = customer_rows!(
         "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
          where id = $1 returning"
@@ -149,16 +166,19 @@ async fn update(
     .await
     .map_err(Error::from)?;
     audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
-    if row.name == before.name {
-        change.commit_unchanged().await?;
-        return Ok(Changed { before: Some(before), row, version: None });
+    let is_renamed = row.name != before.name;
+    // A relay may have refused the customer since the row was read, so that alone does not say whether it is refused.
+    let may_be_lifted = is_limit_new && before.max_events_per_minute.is_some();
+    if is_renamed || may_be_lifted {
+        customer_rates::raise_revisions(&mut change, row.id).await?;
     }
-    sqlx::query!("update sources set revision = revision + 1 where customer_id = $1", row.id.uuid())
-        .execute(&mut *change)
-        .await
-        .map_err(Error::from)?;
-    let version = Some(change.commit().await?);
-    Ok(Changed { before: Some(before), row, version })
+    let version = if is_renamed {
+        Some(change.commit().await?)
+    } else {
+        change.commit_unchanged().await?;
+        None
+    };
+    Ok(Changed { before: Some(before), row, version, edge_is_behind: is_renamed || may_be_lifted })
 }
 
 /// The customer with this id or this name.

@@ -33,6 +33,7 @@ mod column;
 pub mod configuration;
 pub mod copies;
 pub mod counters;
+pub mod customer_rates;
 pub mod customers;
 pub mod deleted_destinations;
 pub mod deliveries;

@@ -19,6 +19,8 @@ pub struct RouteRow {
     pub source_name: String,
     pub destination_id: DestinationId,
     pub destination_name: String,
+    /// The types of events that it takes; empty if it takes every event.
+    pub types: Vec<String>,
     pub filter: Option<String>,
     pub transform: Option<String>,
     pub order_key: Option<String>,
@@ -35,7 +37,7 @@ macro_rules! route_rows {
             RouteRow,
             r#"select routes.id as "id!: As<RouteId>", source_id as "source_id!: As<SourceId>",
                       sources.name as source_name, destination_id as "destination_id!: As<DestinationId>",
-                      destinations.name as destination_name, filter, transform, order_key,
+                      destinations.name as destination_name, types, filter, transform, order_key,
                       poison as "poison!: As<Poison>", enabled, routes.created_at, routes.updated_at
                from routes
                join sources on sources.id = routes.source_id
@@ -47,6 +49,8 @@ macro_rules! route_rows {
 
 /// The settings that an operator gives a route.
 pub struct Content {
+    /// The types of events that it takes; empty if it takes every event.
+    pub types: Vec<String>,
     pub filter: Option<String>,
     pub transform: Option<String>,
     pub order_key: Option<String>,
@@ -70,12 +74,14 @@ pub async fn insert(
 ) -> Result<(RouteRow, Version)> {
     let mut change = Change::begin(pool).await?;
     sqlx::query!(
-        "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into routes
+             (id, customer_id, source_id, destination_id, types, filter, transform, order_key, poison, enabled)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         id.uuid(),
         customer.uuid(),
         source.uuid(),
         destination.uuid(),
+        &content.types,
         content.filter,
         content.transform,
         content.order_key,
@@ -122,10 +128,12 @@ pub async fn change(
 
 async fn update(connection: &mut Connection, customer: CustomerId, id: RouteId, content: &Content) -> Result<()> {
     sqlx::query!(
-        "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
+        "update routes
+         set types = $3, filter = $4, transform = $5, order_key = $6, poison = $7, enabled = $8, updated_at = now()
          where customer_id = $1 and id = $2",
         customer.uuid(),
         id.uuid(),
+        &content.types,
         content.filter,
         content.transform,
         content.order_key,

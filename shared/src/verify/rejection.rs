@@ -68,6 +68,8 @@ pub enum Rejection {
     JwtNotYetValid { ahead_s: u64 },
     /// A GET that may be an event but is not one of this source.
     MethodNotAllowed,
+    /// The customer of the source is over its rate for this many seconds more. Nothing was verified.
+    RateLimited { after_s: u64 },
 }
 
 /// The form of a body that turned out to be signed.
@@ -115,6 +117,7 @@ impl Rejection {
             Self::JwtExpired { .. } => "jwt_expired",
             Self::JwtNotYetValid { .. } => "jwt_not_yet_valid",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::RateLimited { .. } => "rate_limited",
         }
     }
 
@@ -201,6 +204,10 @@ impl Rejection {
                                        set \"methods\": [\"GET\"] in its config"
                     .to_owned()
             }
+            Self::RateLimited { after_s } => format!(
+                "the customer of the source has sent more events than its max_events_per_minute allows; its events are \
+                 refused for {after_s} s more"
+            ),
         }
     }
 
@@ -234,7 +241,7 @@ impl Rejection {
     /// How far verification came. If several rules refuse, the one that came furthest is the most useful to the owner.
     pub(super) fn progress(&self) -> u8 {
         match self {
-            Self::HeaderMissing { .. } | Self::MethodNotAllowed => 0,
+            Self::HeaderMissing { .. } | Self::MethodNotAllowed | Self::RateLimited { .. } => 0,
             Self::HeaderEmpty { .. } | Self::HeaderRepeated { .. } | Self::CredentialsMalformed => 1,
             Self::SignatureVersionMissing { .. } | Self::FieldMissing { .. } | Self::FieldRepeated { .. } => 2,
             Self::TooManySignatures { .. } | Self::SeparatorInside { .. } | Self::TimestampMalformed { .. } => 3,

@@ -142,6 +142,7 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
         &[
             ("matched", "the route matches"),
             ("off", "the route is disabled"),
+            ("type_not_matched", "the event's type is not one of the route's `types`; the filter is not evaluated"),
             ("not_matched", "the filter returned false"),
             ("filter_failed", "the filter cannot be evaluated for this event"),
             (

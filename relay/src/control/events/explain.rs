@@ -152,8 +152,8 @@ pub struct RouteAnswer {
     pub reason: Option<String>,
 }
 
-/// Whether a route matches an event. `matched`: it matches. `off`: the route is disabled. `not_matched`: the filter
-/// returned false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
+/// Whether a route matches an event. `matched`: it matches. `off`: the route is disabled. `type_not_matched`: the
+/// event's type is not one of the route's `types`; the filter is not evaluated. `not_matched`: the filter returned false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
 /// evaluated for now; a delivery would be created and held. `unordered`: the filter matches, but the order key cannot
 /// be evaluated for this event; the delivery would be held until the route is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -163,6 +163,8 @@ pub enum RouteOutcome {
     Matched,
     /// The route is disabled.
     Off,
+    /// The event's type is not one of the route's types. The filter is not evaluated.
+    TypeNotMatched,
     /// The filter is false.
     NotMatched,
     /// The filter fails on this event.
@@ -234,7 +236,10 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
         headers: shown(&row.meta.headers),
         deliveries: rows.into_iter().map(|row| deliveries::view(row, &snapshot)).collect(),
         decision: decision(&row, made),
-        routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
+        routes: routes
+            .into_iter()
+            .map(|answer| route_view(answer, row.meta.event_type.as_deref(), &snapshot))
+            .collect(),
         verification_now,
         event: summary(SummaryRow {
             id: row.meta.id,
@@ -324,10 +329,11 @@ fn shown(headers: &HeaderList) -> Vec<Header> {
     headers.iter().map(|(name, text)| Header { name: name.to_owned(), value: value(name, text) }).collect()
 }
 
-fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
+fn route_view(answer: Answer, event_type: Option<&str>, snapshot: &Snapshot) -> RouteAnswer {
     let (outcome, reason) = match answer.verdict {
         Verdict::Matched => (RouteOutcome::Matched, None),
         Verdict::Off => (RouteOutcome::Off, Some("the route is disabled".to_owned())),
+        Verdict::OtherType => (RouteOutcome::TypeNotMatched, Some(other_type(event_type))),
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
         Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),
@@ -340,6 +346,14 @@ fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
         destination: destination.map(|destination| destination.name.clone()),
         outcome,
         reason,
+    }
+}
+
+/// Why a route that takes only events of some types does not match an event of this type.
+fn other_type(event_type: Option<&str>) -> String {
+    match event_type {
+        Some(found) => format!("the event's type \"{found}\" is not one of the route's types"),
+        None => "the event has no type, and the route takes only events of its types".to_owned(),
     }
 }
 

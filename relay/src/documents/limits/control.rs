@@ -116,6 +116,15 @@ fn calls() -> Vec<Bound> {
             format!("{} characters", count(control::name::MAX_NAME)),
             "keeps URLs and logs readable",
         ),
+        fixed!(
+            "types of a route",
+            format!(
+                "{} of {} characters",
+                count(control::event_types::MAX_TYPES),
+                count(control::event_types::MAX_CHARACTERS)
+            ),
+            "limits the configuration in memory",
+        ),
         fixed!("URL of a destination", bytes(model::destination::MAX_URL_BYTES), "limits the size of every request"),
         fixed!(
             "static headers of a destination",

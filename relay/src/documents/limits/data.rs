@@ -9,8 +9,10 @@ use model::retry_policy;
 use store::{admit, copies, pending, signals, unreadable};
 
 use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
+use crate::control::customers;
 use crate::deliver::{excerpts, lease, load_health, read, report, request, scan, send, settle, versions};
 use crate::intake::{self, arrival, routing};
+use crate::over_rate::{self, decision};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{self, chunk, cut, worker};
 use crate::{configuration, deleting, undecided, wall_clock};
@@ -246,6 +248,32 @@ fn intake() -> Vec<Bound> {
             bytes(quarantine().body_bytes),
             "`quarantine` of a source".to_owned(),
             "keeps forged requests from filling the disk",
+        ),
+        api!(
+            "events of a customer per minute",
+            "no limit by default".to_owned(),
+            format!("`max_events_per_minute`, 1 to {}", count(customers::MAX_EVENTS_PER_MINUTE)),
+            "limits the load of one customer on all others",
+        ),
+        fixed!(
+            "a customer over that limit is answered 429 by the edge for",
+            format!("{} to {}", millis(decision::SHORTEST_MS), millis(decision::LONGEST_MS)),
+            "the edge learns of a refusal up to a minute later; an excess is forgotten after the longer time",
+        ),
+        fixed!(
+            "interval at which customers over that limit are looked for",
+            time(over_rate::CHECK_INTERVAL),
+            "limits statements"
+        ),
+        fixed!(
+            "customers that one such statement counts",
+            count(over_rate::AT_ONCE),
+            "limits the time of the statement"
+        ),
+        fixed!(
+            "an event counts against that limit if it is stored after its receipt within",
+            time(admit::LATE_AFTER),
+            "keeps a backlog from counting as a high rate",
         ),
     ]
 }

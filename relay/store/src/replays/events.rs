@@ -14,6 +14,8 @@ use crate::{Error, LARGE_BYTES, Pool, Result};
 pub struct PlannedRow {
     pub id: EventId,
     pub source_id: SourceId,
+    /// `None` if it has no type.
+    pub event_type: Option<String>,
     /// In bytes.
     pub body_size: i32,
     /// Of headers and query, in bytes; 0 if it was not requested.
@@ -65,6 +67,7 @@ async fn plan(
     sqlx::query_as!(
         PlannedRow,
         r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>", body_size,
+                  type as event_type,
                   case when $9 then octet_length(headers::text) + octet_length(query) else 0 end as "head_size!",
                   event_bodies.event_id is not null as "has_body!"
            from events left join event_bodies
