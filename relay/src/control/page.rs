@@ -153,12 +153,12 @@ fn hidden(rest: Uuid, last: Option<Uuid>) -> Uuid {
 }
 
 /// The cursor that continues after `id`.
-pub(super) fn cursor(id: Uuid) -> String {
+fn cursor(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
 /// The id after which a cursor continues; `None` if the cursor is invalid.
-pub(super) fn decode(cursor: &str) -> Option<Uuid> {
+fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
