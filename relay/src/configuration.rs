@@ -18,6 +18,7 @@ use expression::{ExpressionError, Filter, OrderKey, Transform};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use model::destination::{Destination, Rate};
 use model::poison::Poison;
+use sha2::{Digest as _, Sha256};
 use shared::extract::{DedupeKey, Extractor};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
@@ -154,6 +155,9 @@ impl<T> Expression<T> {
     }
 }
 
+/// A SHA-256.
+type Digest = [u8; 32];
+
 /// The whole configuration, at one version.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -161,6 +165,8 @@ pub struct Snapshot {
     pub sources: HashMap<SourceId, Arc<Source>>,
     /// The destinations that this relay can send to. The engine shares them.
     pub destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
+    /// The digests of the rows from which these destinations were read.
+    digests: HashMap<DestinationId, Digest>,
     /// The destinations that this relay cannot send to.
     pub unusable: HashMap<DestinationId, Unusable>,
     pub routes: HashMap<RouteId, Arc<Route>>,
@@ -314,7 +320,10 @@ async fn in_time<T>(read: impl Future<Output = store::Result<T>>) -> store::Resu
 }
 
 async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Result<Snapshot> {
-    let rows = store::configuration::read(pool).await?;
+    Ok(snapshot(store::configuration::read(pool).await?, keys, before))
+}
+
+fn snapshot(rows: store::configuration::Rows, keys: &[SealingKey], before: &Snapshot) -> Snapshot {
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {
         let source = kept(before.sources.get(&row.id), source(row), Source::is_same);
@@ -325,9 +334,14 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
         let id = row.id;
         let (customer_id, name) = (row.customer_id, row.name.clone());
         let updated_at = row.updated_at;
-        match usable(|| destination(row, keys)) {
+        // Opening the secrets of all destinations takes far longer than reading their rows, and each change of one
+        // destination reads all rows.
+        let digest = digest(&row);
+        let same = before.destinations.get(&id).filter(|_| before.digests.get(&id) == Some(&digest));
+        match same.map_or_else(|| usable(|| destination(row, keys)).map(Arc::new), |same| Ok(Arc::clone(same))) {
             Ok(destination) => {
-                destinations.insert(id, Arc::new(destination));
+                destinations.insert(id, destination);
+                snapshot.digests.insert(id, digest);
             }
             Err(reason) => {
                 let unusable = Unusable { customer_id, name, reason, updated_at };
@@ -348,7 +362,12 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
         snapshot.routes_of_source.entry(route.source_id).or_default().push(Arc::clone(&route));
         snapshot.routes.insert(route.id, route);
     }
-    Ok(snapshot)
+    snapshot
+}
+
+/// A digest of everything that a destination is read from. The secrets in the row are sealed.
+fn digest(row: &store::configuration::DestinationRow) -> Digest {
+    Sha256::digest(format!("{row:?}")).into()
 }
 
 /// Returns the previous one if it is the same, so that comparing pointers shows what has changed.
@@ -481,6 +500,10 @@ fn compiled<T: Clone>(
 
 #[cfg(test)]
 mod tests {
+    use model::destination::DestinationState;
+    use model::signing::SigningSecrets;
+    use shared::sign::SigningSecret;
+
     use super::*;
 
     #[test]
@@ -498,6 +521,53 @@ mod tests {
         assert_eq!(broken.compiled, Err(ExpressionError::Internal));
         let again = compiled(id, "true".to_owned(), Some(&broken), |_| Ok(7));
         assert_eq!(again.compiled, Ok(7));
+    }
+
+    fn destination_row(number: u8, keys: &[SealingKey]) -> store::configuration::DestinationRow {
+        let id = DestinationId::mint(1, [number; 10]);
+        let secrets = SigningSecrets::new(SigningSecret::generate_hmac([number; 32]));
+        store::configuration::DestinationRow {
+            id,
+            customer_id: store::DEFAULT_CUSTOMER,
+            name: format!("destination-{number}"),
+            url: "https://example.com/".to_owned(),
+            shard: 1,
+            signing_secrets_sealed: crate::secrets::seal_signing_secrets(keys, id, &secrets).expect("seals"),
+            headers_sealed: None,
+            rate_limit: None,
+            rate_per: None,
+            max_concurrency: 1,
+            timeout_ms: 1_000,
+            retry: serde_json::json!({ "schedule_s": [0] }),
+            append_query: false,
+            state: DestinationState::Active,
+            state_changed_at: OffsetDateTime::UNIX_EPOCH,
+            moved_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_destination_whose_row_has_not_changed_is_not_read_again() {
+        let keys = [SealingKey::parse("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").expect("a key")];
+        let rows = |destinations| store::configuration::Rows {
+            version: Version::default(),
+            sources: Vec::new(),
+            destinations,
+            routes: Vec::new(),
+        };
+        let [one, other] = [1, 2].map(|number| destination_row(number, &keys));
+        let before = snapshot(rows(vec![one.clone(), other.clone()]), &keys, &Snapshot::default());
+        assert_eq!(before.destinations.len(), 2, "{:?}", before.unusable);
+
+        // Another sealing of the same secret is another text.
+        let again = destination_row(2, &keys);
+        for changed in [store::configuration::DestinationRow { name: "renamed".to_owned(), ..other.clone() }, again] {
+            let after = snapshot(rows(vec![one.clone(), changed]), &keys, &before);
+            let is_same = |id| Arc::ptr_eq(&before.destinations[&id], &after.destinations[&id]);
+            assert!(is_same(one.id) && !is_same(other.id));
+            assert!(snapshot(rows(vec![one.clone()]), &keys, &after).destinations.len() == 1, "and it can be deleted");
+        }
     }
 
     #[test]

@@ -84,8 +84,8 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     let standbys = store::health::standbys(pool).await.map(|standbys| check::standbys(&standbys));
     report
         .line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot check for standbys: {error}"))));
-    // Only then do the tables have the structure that this relay expects.
-    if health.migration == Some(wanted) {
+    // Only then do the tables have all that this relay expects.
+    if health.migration >= Some(wanted) {
         let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 
 async fn migrate(url: &str) -> Result<(), String> {
     let pool = store::Pool::new(url, 4).map_err(|error| format!("cannot connect with DATABASE_URL: {error}"))?;
-    store::migrate(&pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
+    serve::migrate(&pool).await?;
     tracing::info!("the database is up to date");
     Ok(())
 }

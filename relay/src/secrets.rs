@@ -1,7 +1,7 @@
 //! The sealed values in the database: source secrets, and the signing secrets and static headers of destinations.
 //!
 //! The associated data of each names its table, row and column. So a sealed value that is moved to another row cannot
-//! be opened there.
+//! be opened there. Also seals the cursors that callers must not read.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use shared::seal::{self, SealingKey};
 use shared::source::Secret;
 use shared::verify::MAX_RETIRED_SECRETS;
 use store::sources::{SealedSecrets, SourceRow};
+use uuid::Uuid;
 
 use crate::mint;
 
@@ -123,6 +124,23 @@ pub fn open_headers(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Res
     open_json(keys, &format!("destinations/{id}/headers"), sealed)
 }
 
+/// What sealed cursors are for, as their associated data.
+const CURSOR: &str = "cursor";
+
+/// Seals a cursor that may be the id of a row of another customer.
+///
+/// # Errors
+/// Returns an error if there is no key to seal with.
+pub fn seal_cursor(keys: &[SealingKey], id: Uuid) -> Result<String, String> {
+    seal_json(keys, CURSOR, &id.to_string())
+}
+
+/// Opens a cursor; `None` if it is no cursor that one of these keys has sealed.
+#[must_use]
+pub fn open_cursor(keys: &[SealingKey], sealed: &str) -> Option<Uuid> {
+    open_json::<String>(keys, CURSOR, sealed).ok()?.parse().ok()
+}
+
 fn seal_json(keys: &[SealingKey], associated_data: &str, value: &impl serde::Serialize) -> Result<String, String> {
     let key = keys.first().ok_or("TIDEGATE_MASTER_KEY contains no key")?;
     let plain = serde_json::to_vec(value).map_err(|error| error.to_string())?;
@@ -140,10 +158,25 @@ fn open_json<T: serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
     use super::*;
 
     fn secrets(texts: &[&str]) -> Vec<Secret> {
         texts.iter().map(|text| Secret::new(text)).collect()
+    }
+
+    #[test]
+    fn a_sealed_cursor_does_not_show_its_id_and_opens_with_a_key_that_is_being_replaced() {
+        let key = |byte| SealingKey::parse(&STANDARD.encode([byte; 32])).expect("a key");
+        let id = Uuid::from_u128(7);
+        let sealed = seal_cursor(&[key(1)], id).expect("seals");
+        let shown = [id.to_string(), URL_SAFE_NO_PAD.encode(id), STANDARD.encode(id.to_string())];
+        assert!(shown.iter().all(|shown| !sealed.contains(shown)), "{sealed}");
+        assert_eq!(open_cursor(&[key(2), key(1)], &sealed), Some(id));
+        assert_eq!(open_cursor(&[key(2)], &sealed), None);
+        assert_eq!(open_cursor(&[key(1)], &URL_SAFE_NO_PAD.encode(id)), None);
     }
 
     #[test]

@@ -48,9 +48,26 @@ async fn database(config: &Config) -> Result<Pool, String> {
     let say = |what: &'static str| move |error: store::Error| format!("{what}: {error}");
     let pool = Pool::new(&config.database_url, config.database_connections)
         .map_err(say("cannot connect with DATABASE_URL"))?;
-    store::migrate(&pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
+    migrate(&pool).await?;
     history::make_days(&pool).await.map_err(say("cannot create the daily partitions"))?;
     Ok(pool)
+}
+
+/// Applies the migrations that the database does not have, and warns if a newer relay has migrated it further.
+///
+/// # Errors
+/// Returns an error if a migration fails, or if the database does not fit the migrations of this relay.
+pub async fn migrate(pool: &Pool) -> Result<(), String> {
+    let found = store::migrate(pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
+    let known = store::newest_migration();
+    if found > known {
+        tracing::warn!(
+            found,
+            known,
+            "the database was migrated by a newer relay; this relay keeps working on it for one version: upgrade it"
+        );
+    }
+    Ok(())
 }
 
 /// Listens for the REST API. Also returns the address.

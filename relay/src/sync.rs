@@ -7,7 +7,7 @@ use store::edge_checks;
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
-use crate::edge::check;
+use crate::edge::check::{self, Round};
 use crate::edge::push::{self, Pusher};
 
 /// How soon a failed put is retried.
@@ -18,6 +18,16 @@ const COMPARED_WITHIN: Duration = Duration::from_secs(600);
 
 /// How often the table is checked for sources to put and for due comparisons.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long to wait after a round of puts and a round of comparisons.
+fn pause(puts: Round, comparisons: Round) -> Duration {
+    match (puts, comparisons) {
+        (Round::Failed, _) => RETRY_EVERY,
+        // Comparisons that failed stay claimed for some minutes.
+        (_, Round::Failed) | (Round::Done, Round::Done) => CHECK_INTERVAL,
+        (Round::Full, _) | (_, Round::Full) => Duration::ZERO,
+    }
+}
 
 /// Runs until `stop`. Work that is interrupted then is found in the table again.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -31,11 +41,11 @@ pub async fn run(app: App, stop: CancellationToken) {
     let pusher = Pusher::of(&app);
     let work = async {
         loop {
-            let behind = push_all(&pusher).await;
-            check::round(&pusher).await;
+            let puts = push_all(&pusher).await;
+            let comparisons = check::round(&pusher).await;
             tokio::select! {
                 () = pusher.pending.notified() => {}
-                () = tokio::time::sleep(if behind { RETRY_EVERY } else { CHECK_INTERVAL }) => {}
+                () = tokio::time::sleep(pause(puts, comparisons)) => {}
             }
         }
     };
@@ -45,22 +55,38 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-/// Puts every source whose newest revision the edge has not confirmed. Returns whether any is left.
-async fn push_all(pusher: &Pusher) -> bool {
+/// Puts the sources whose newest revision the edge has not confirmed, as many as are read at once.
+async fn push_all(pusher: &Pusher) -> Round {
     let rows = match store::sources::behind_edge(&pusher.pool).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(%error, "could not read which sources still have to be written to the edge; retrying");
-            return true;
+            return Round::Failed;
         }
     };
-    let mut left = false;
+    let mut ended = if rows.len() < store::sources::BEHIND_AT_ONCE { Round::Done } else { Round::Full };
     for row in rows {
         if let Err(error) = push::push(pusher, &row).await {
             let source = row.id;
             tracing::warn!(%source, name = row.name, error, "could not write a source to the edge; retrying");
-            left = true;
+            ended = Round::Failed;
         }
     }
-    left
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_round_is_followed_by_the_next_one_at_once_unless_the_edge_fails() {
+        assert_eq!(pause(Round::Done, Round::Done), CHECK_INTERVAL);
+        assert_eq!(pause(Round::Full, Round::Done), Duration::ZERO);
+        assert_eq!(pause(Round::Done, Round::Full), Duration::ZERO);
+        for comparisons in [Round::Done, Round::Full, Round::Failed] {
+            assert_eq!(pause(Round::Failed, comparisons), RETRY_EVERY);
+        }
+        assert_eq!(pause(Round::Full, Round::Failed), CHECK_INTERVAL);
+    }
 }

@@ -1,7 +1,7 @@
 //! verify: the edge has the configuration that the relay reports, whatever KV does in between.
 
 use harness::api::{Source, http_client};
-use harness::gateway::Gateway;
+use harness::gateway::{Gateway, Shape};
 use harness::postgres::Database;
 use harness::provider::Provider;
 use harness::relay::Relay;
@@ -339,4 +339,23 @@ async fn concurrent_deletes_and_changes_of_a_source_leave_the_edge_consistent_wi
         assert_eq!(statuses, [204, 404, 404, 404, 404, 404], "round {round}");
         assert!(gateway.edge.sources().is_empty(), "round {round}: {:?}", gateway.edge.sources());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_edge_gets_all_sources_of_many_customers_without_a_pause_after_each_round() {
+    let mut gateway = Gateway::relay_only().await;
+    // The relay warns of each source that the edge does not have.
+    gateway.relay.expect_errors();
+    gateway.relay.stop().await.expect("stops");
+    let shape = Shape { customers: 150, sources: 1, destinations: 1 };
+    let owned = gateway.customers(shape, "http://127.0.0.1:9/").await;
+    gateway.database.run("update sources set edge_revision = revision, edge_check_at = now()").await;
+    gateway.relay.start_again().await.expect("starts again");
+    until("the edge to have all sources", SOON, async || match gateway.edge.sources().len() {
+        there if there == owned.len() => Ok(()),
+        there => Err(format!("it has {there} of {}", owned.len())),
+    })
+    .await;
+    let names = gateway.edge.sources().into_values().map(|source| source["name"].as_str().map(str::to_owned));
+    assert!(names.flatten().any(|name| name == "customer-7/source-0"));
 }

@@ -235,3 +235,59 @@ async fn a_filter_with_an_id_of_another_customer_selects_nothing() {
     let plan = stranger.post("/v1/replays", &plan).await.expect_status(200);
     assert_eq!((&plan["matched"], &plan["complete"]), (&json!(0), &Value::Bool(true)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_names_an_object_of_another_customer_next_to_one_of_the_caller_is_refused_or_selects_nothing() {
+    let gateway = Gateway::relay_only().await;
+    let victim = tenant(&gateway, "victim").await;
+    let own = tenant(&gateway, "own").await;
+    let mut database = gateway.database.connect().await.expect("connects");
+    let before = settled_rows(&mut database, &victim.customer).await;
+    let own_before = settled_rows(&mut database, &own.customer).await;
+    let (of, mine) = (|noun| victim.ids.of(noun), |noun| own.ids.of(noun));
+
+    for (source, destination) in
+        [(mine("sources"), of("destinations")), (of("sources"), mine("destinations")), (mine("sources"), of("sources"))]
+    {
+        own.api.post("/v1/routes", &json!({ "source": source, "destination": destination })).await.expect_status(422);
+    }
+    own.api
+        .put(&format!("/v1/routes/{}", mine("routes")), &json!({ "destination": of("destinations") }))
+        .await
+        .expect_status(422);
+    let to = json!({ "filter": { "source": mine("sources") }, "destination": of("destinations") });
+    own.api.post("/v1/replays", &to).await.expect_status(422);
+
+    // What was stored outlives its source and its destination, so their ids are not looked up. They select nothing.
+    let mut filters = Vec::new();
+    for filter in [json!({ "source": of("sources") }), json!({ "destination": of("destinations") })] {
+        for state in [None, Some("dead"), Some("succeeded")] {
+            let mut filter = filter.clone();
+            if let Some(state) = state {
+                filter["state"] = state.into();
+            }
+            filters.push(filter);
+        }
+    }
+    filters.push(json!({ "source": of("sources"), "verification": "failed" }));
+    for filter in filters {
+        let replay = own.api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
+        let replay = own.api.wait_for_replay(&replay, SOON).await;
+        for count in ["matched", "processed", "created"] {
+            assert_eq!(replay[count], 0, "{filter}: {replay}");
+        }
+    }
+    for selected in [
+        json!({ "source": of("sources") }),
+        json!({ "destination": of("destinations") }),
+        json!({ "route": of("routes") }),
+    ] {
+        let released = own.api.post("/v1/deliveries/release", &selected).await.expect_status(200);
+        assert_eq!((&released["released"], &released["deciding"]), (&json!(0), &json!(0)), "{selected}");
+    }
+
+    assert_eq!(rows(&mut database, &victim.customer).await, before);
+    let but =
+        |rows: Vec<(String, String)>| rows.into_iter().filter(|(table, _)| table != "replays").collect::<Vec<_>>();
+    assert_eq!(but(rows(&mut database, &own.customer).await), but(own_before), "only the replays are new");
+}

@@ -33,6 +33,7 @@ mod limits;
 mod logs;
 mod memory;
 mod midnight;
+mod migrations;
 mod odd_text;
 mod openapi;
 mod order;

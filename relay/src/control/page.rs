@@ -120,10 +120,11 @@ impl Window {
         id: impl Fn(&R) -> Uuid,
         view: impl FnMut(R) -> T,
     ) -> Page<T> {
+        let last = rows.last().map(&id);
         let page = self.page(rows, id, view);
         match (ended.rest, &page.next_cursor) {
             (Some(rest), None) => Page {
-                next_cursor: Some(cursor(rest)),
+                next_cursor: Some(cursor(hidden(rest, last))),
                 scanned_until: Some(Timestamp(unix_time::timestamp(uuid_v7_ms(rest)))),
                 ..page
             },
@@ -140,13 +141,24 @@ pub(super) struct Ended {
     rest: Option<Uuid>,
 }
 
+/// The random bits of an id that follow its time and its first 12 random bits.
+const RANDOM_BITS: u128 = (1 << 62) - 1;
+
+/// The cursor of a search that stopped before `rest`, which may be the id of a row of another customer: a caller must
+/// not learn it. So the cursor has other random bits. The range that it adds is searched again. It ends at the last row
+/// that was found, which the next page must not repeat, and has almost never any other row.
+fn hidden(rest: Uuid, last: Option<Uuid>) -> Uuid {
+    let cursor = Uuid::from_u128(rest.as_u128() | RANDOM_BITS);
+    last.map_or(cursor, |last| cursor.min(last))
+}
+
 /// The cursor that continues after `id`.
-pub(super) fn cursor(id: Uuid) -> String {
+fn cursor(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
 /// The id after which a cursor continues; `None` if the cursor is invalid.
-pub(super) fn decode(cursor: &str) -> Option<Uuid> {
+fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
@@ -186,7 +198,8 @@ mod tests {
         let window = window(Some(2), None).expect("a window");
         let stopped = Ended { rest: Some(Uuid::from_u128((1_764_000_000_123 << 80) + 1)) };
         let page = window.found(stopped, Vec::<Uuid>::new(), |id| *id, |id| id);
-        assert_eq!(page.next_cursor.as_deref().and_then(decode), stopped.rest);
+        let next = page.next_cursor.as_deref().and_then(decode);
+        assert_eq!(next, Some(Uuid::from_u128((1_764_000_000_123 << 80) + (1 << 62) - 1)));
         assert_eq!(page.scanned_until.map(|at| unix_time::unix_ms(at.0)), Some(1_764_000_000_123));
         let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
         let full = window.found(Ended { rest: None }, ids, |id| *id, |id| id);
@@ -194,6 +207,20 @@ mod tests {
             (full.next_cursor.as_deref().and_then(decode), full.scanned_until),
             (Some(Uuid::from_u128(1)), None)
         );
+    }
+
+    #[test]
+    fn the_cursor_of_a_stopped_search_is_not_the_id_of_a_row_of_another_customer_and_skips_and_repeats_nothing() {
+        let id = |random: u128| Uuid::from_u128((1_764_000_000_123 << 80) + (7 << 76) + (2 << 62) + random);
+        let (rest, newer) = (id(5), Uuid::from_u128((1_764_000_000_999 << 80) + 1));
+        for (last, wanted) in
+            [(None, id((1 << 62) - 1)), (Some(newer), id((1 << 62) - 1)), (Some(id(9)), id(9)), (Some(rest), rest)]
+        {
+            let next = hidden(rest, last);
+            assert_eq!(next, wanted, "{last:?}");
+            assert!(next >= rest, "no row before the rest is skipped");
+            assert!(last.is_none_or(|last| next <= last), "no row is repeated");
+        }
     }
 
     #[test]

@@ -9,18 +9,19 @@ use store::Constraint;
 use store::audit::NewEntry;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of, past_retention};
 use super::fields::{Problems, object, optional_object};
 use super::owners::Owners;
-use super::page::{Page, PageRequest, cursor, decode};
+use super::page::{Page, PageRequest};
 use super::rate::RateLimit;
 use super::record::{self, Action, Object, With as _};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
-use crate::configuration;
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
+use crate::{configuration, secrets};
 
 /// A replay to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -218,7 +219,7 @@ pub enum Made {
 pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Result<Made, Error> {
     actor.require(Scope::Replay)?;
     let dry_run = request.dry_run;
-    let after = request.cursor.as_deref().and_then(decode);
+    let after = request.cursor.as_deref().and_then(|cursor| opened(control, cursor));
     let new = read(control, actor, request).await?;
     if dry_run {
         let counted = replay::plan(&control.pool, &control.clock, &new, after).await?;
@@ -227,7 +228,7 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             matched: counted.matched,
             complete: counted.after.is_none(),
             scanned_until: counted.after.map(|id| Timestamp(unix_time::timestamp(uuid_v7_ms(id)))),
-            next_cursor: counted.after.map(cursor),
+            next_cursor: counted.after.map(|id| sealed(control, id)).transpose()?,
             estimated_s: replay::estimate_s(counted.matched, new.rate),
         }));
     }
@@ -236,6 +237,16 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
     Ok(Made::Replay(Box::new(shown(control, find(control, actor, &made.to_string()).await?).await?)))
+}
+
+/// The cursor of a dry run. Unlike that of a list, it has to be exact, or matches would be counted twice. The row at
+/// which it stopped may belong to another customer, so the cursor is sealed.
+fn sealed(control: &Control, id: Uuid) -> Result<String, Error> {
+    secrets::seal_cursor(&control.config.master_keys, id).map_err(Error::Internal)
+}
+
+fn opened(control: &Control, cursor: &str) -> Option<Uuid> {
+    secrets::open_cursor(&control.config.master_keys, cursor)
 }
 
 /// A page of replays, newest first.
@@ -330,7 +341,7 @@ async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<Ne
         Some(_) if !request.dry_run => {
             problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true");
         }
-        Some(text) if decode(text).is_none() => {
+        Some(text) if opened(control, text).is_none() => {
             problems.add(
                 "cursor",
                 "is not a valid cursor; use the next_cursor of a dry run, or omit it to count from the beginning",

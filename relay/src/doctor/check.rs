@@ -63,8 +63,9 @@ pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
         Some(version) if version == wanted => {
             Check::Ok(format!("the database schema is up to date (version {version})"))
         }
-        Some(version) if version > wanted => Check::Fail(format!(
-            "the database schema (version {version}) is newer than this relay supports ({wanted}); upgrade the relay"
+        Some(version) if version > wanted => Check::Warn(format!(
+            "the database was migrated by a newer relay (version {version} of the schema, this relay knows {wanted}); \
+             this relay keeps working on it for one version: upgrade it"
         )),
         version => Check::Fail(format!(
             "the database schema (version {}) is older than this relay requires ({wanted}); run `tidegate migrate`",
@@ -213,9 +214,12 @@ mod tests {
     #[test]
     fn versions_of_the_database_are_compared_in_both_directions() {
         assert_eq!(text(migrations(Some(2), 2)).0, "ok");
-        for found in [None, Some(1), Some(3)] {
+        for found in [None, Some(1)] {
             assert_eq!(text(migrations(found, 2)).0, "fail", "{found:?}");
         }
+        let (level, said) = text(migrations(Some(3), 2));
+        assert_eq!(level, "warn", "the relay of the version before keeps working");
+        assert!(said.contains("version 3") && said.contains("knows 2"), "{said}");
     }
 
     #[test]

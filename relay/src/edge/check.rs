@@ -28,6 +28,17 @@ const FAILURES: u32 = 3;
 /// How long one call may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// Nothing more was due.
+    Done,
+    /// It did as much as a round does, so more may be due.
+    Full,
+    /// The edge or the database failed.
+    Failed,
+}
+
 /// What to do about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -132,25 +143,45 @@ pub fn of_deleted(row: &DeletedRow, held: &Held) -> DeletedAction {
     }
 }
 
-/// Makes the due comparisons, and puts or deletes again every source that differs. It ends after [`FAILURES`]
-/// consecutive failures: the claims of the rest expire, and they become due again.
-pub async fn round(pusher: &Pusher) {
+/// Makes due comparisons, and puts or deletes again every source that differs. It ends after [`FAILURES`] consecutive
+/// failures: the claims of the rest expire, and they become due again.
+pub async fn round(pusher: &Pusher) -> Round {
     let started = Instant::now();
     let claimed = match edge_checks::claim(&pusher.pool, IN_ONE_ROUND).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::warn!(%error, "could not read which sources to compare with the edge; retrying");
-            return;
+            return Round::Failed;
         }
     };
+    let is_full = is_full(&claimed);
     let claims = claimed.into_iter().take_while(|_| started.elapsed() < ROUND);
-    compare(claims, |claim| async move {
+    let compared = compare(claims, |claim| async move {
         match claim {
             Claimed::Source(id) => check_source(pusher, id).await,
             Claimed::Deleted(id) => check_deleted(pusher, id).await,
         }
-    })
-    .await;
+    });
+    match compared.await {
+        Compared::All if is_full => Round::Full,
+        Compared::All => Round::Done,
+        Compared::GaveUp => Round::Failed,
+    }
+}
+
+/// Whether a round has claimed as many comparisons of a kind as it makes.
+fn is_full(claimed: &[Claimed]) -> bool {
+    let sources = claimed.iter().filter(|claim| matches!(claim, Claimed::Source(_))).count();
+    let most = usize::try_from(IN_ONE_ROUND).unwrap_or(usize::MAX);
+    sources.max(claimed.len() - sources) >= most
+}
+
+/// Whether all comparisons were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    All,
+    /// Too many of them failed one after the other.
+    GaveUp,
 }
 
 /// Makes comparisons until [`FAILURES`] in a row have failed. One that panics does not count, because it says nothing
@@ -158,7 +189,7 @@ pub async fn round(pusher: &Pusher) {
 async fn compare<C: Future<Output = Result<(), String>>>(
     claims: impl Iterator<Item = Claimed>,
     check: impl Fn(Claimed) -> C,
-) {
+) -> Compared {
     let mut failures = 0;
     for claim in claims {
         let (Claimed::Source(source) | Claimed::Deleted(source)) = claim;
@@ -168,7 +199,7 @@ async fn compare<C: Future<Output = Result<(), String>>>(
                 tracing::warn!(error, %source, "could not compare a source with the edge; retrying");
                 failures += 1;
                 if failures >= FAILURES {
-                    return;
+                    return Compared::GaveUp;
                 }
             }
             Err(panic) => {
@@ -180,6 +211,7 @@ async fn compare<C: Future<Output = Result<(), String>>>(
             }
         }
     }
+    Compared::All
 }
 
 async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
@@ -253,18 +285,30 @@ mod tests {
     #[tokio::test]
     async fn a_round_goes_on_after_a_panic_and_ends_if_the_edge_is_unreachable() {
         let compared = async |check: fn() -> Result<(), String>| {
-            let compared = std::cell::RefCell::new(0);
+            let count = std::cell::RefCell::new(0);
             let claims = (0..9).map(|number| Claimed::Source(SourceId::mint(1, [number; 10])));
-            compare(claims, |_| async {
-                *compared.borrow_mut() += 1;
+            let compared = compare(claims, |_| async {
+                *count.borrow_mut() += 1;
                 check()
-            })
-            .await;
-            compared.into_inner()
+            });
+            (compared.await, count.into_inner())
         };
-        assert_eq!(compared(|| panic!("its name")).await, 9);
-        assert_eq!(compared(|| Ok(())).await, 9);
-        assert_eq!(compared(|| Err("away".to_owned())).await, FAILURES);
+        assert_eq!(compared(|| panic!("its name")).await, (Compared::All, 9));
+        assert_eq!(compared(|| Ok(())).await, (Compared::All, 9));
+        assert_eq!(compared(|| Err("away".to_owned())).await, (Compared::GaveUp, FAILURES));
+    }
+
+    #[test]
+    fn a_round_is_full_if_it_has_claimed_as_many_comparisons_of_one_kind_as_it_makes() {
+        let most = usize::try_from(IN_ONE_ROUND).expect("fits");
+        let claims = |sources: usize, deleted: usize| {
+            let id = SourceId::mint(1, [1; 10]);
+            let mut claims = vec![Claimed::Source(id); sources];
+            claims.extend(vec![Claimed::Deleted(id); deleted]);
+            claims
+        };
+        assert!(!is_full(&claims(most - 1, most - 1)) && !is_full(&[]));
+        assert!(is_full(&claims(most, 0)) && is_full(&claims(1, most)));
     }
 
     fn row(revision: i64, digest: Option<&str>) -> SourceRow {

@@ -54,6 +54,7 @@ pub struct SourceRow {
     pub config: serde_json::Value,
 }
 
+#[derive(Debug, Clone)]
 pub struct DestinationRow {
     pub id: DestinationId,
     pub customer_id: CustomerId,

@@ -27,6 +27,9 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, PgConnection};
+
 pub mod admit;
 pub mod audit;
 mod column;
@@ -84,7 +87,7 @@ const LARGE_BYTES: usize = 256 * 1024;
 pub const ROWS_AT_ONCE: usize = 5_000;
 
 /// The migrations, compiled in.
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 /// The number of the newest migration, which creates the tables as this relay expects them.
 #[must_use]
@@ -95,13 +98,56 @@ pub fn newest_migration() -> i64 {
 /// The maximum time for all migrations together.
 pub const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
 
-/// Migrates the tables to the version that this relay expects.
+/// How long a statement of a migration waits for a lock. For that time it keeps other transactions from the table: they
+/// wait behind it.
+pub const MIGRATION_LOCK: Duration = Duration::from_secs(2);
+
+/// How long a migration that did not get its locks stays out of their queues before it is tried again.
+const MIGRATION_PAUSE: Duration = Duration::from_secs(3);
+
+/// Migrates the tables to the version that this relay expects. If a newer relay has migrated them further, they stay
+/// as they are: the relay of the version before works on them, so that relays can be restarted one after the other and
+/// the version can be rolled back.
+///
+/// Other relays work meanwhile. A migration that needs a table for itself may have to wait for a long reader, such as a
+/// backup, so it waits again and again for a short time.
+///
+/// Returns the number of the newest migration of the database afterwards.
 ///
 /// # Errors
 /// Returns an error if the database cannot be reached, a migration fails, or all of them together take longer than ten
-/// minutes. Committed migrations stay, and the next call continues after them.
-pub async fn migrate(pool: &Pool) -> Result<()> {
+/// minutes. Committed migrations stay, and the next call continues after them. Also returns an error if the database
+/// has another content of a migration that this relay knows, or a migration that this relay does not know and that is
+/// not newer than all that it knows.
+pub async fn migrate(pool: &Pool) -> Result<i64> {
     let mut connection = pool.detached().await?;
-    let migrated = tokio::time::timeout(MIGRATE_WITHIN, MIGRATOR.run(connection.migrating()?)).await;
-    Ok(migrated.map_err(|_| Error::took_longer_than(MIGRATE_WITHIN))??)
+    let limit = format!("SET lock_timeout = {}", MIGRATION_LOCK.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(limit)).execute(&mut connection).await?;
+    let migrated = async {
+        loop {
+            match try_to_migrate(connection.migrating()?).await {
+                Err(error) if error.kind() == Kind::Locked => {
+                    tracing::warn!(%error, "a migration waits for other users of its tables; retrying");
+                    tokio::time::sleep(MIGRATION_PAUSE).await;
+                }
+                migrated => return migrated,
+            }
+        }
+    };
+    let migrated = tokio::time::timeout(MIGRATE_WITHIN, migrated).await;
+    migrated.map_err(|_| Error::took_longer_than(MIGRATE_WITHIN))?
+}
+
+async fn try_to_migrate(connection: &mut PgConnection) -> Result<i64> {
+    match MIGRATOR.run(&mut *connection).await {
+        // The versions are checked in their order and before any migration runs. So all unknown ones are newer.
+        Err(MigrateError::VersionMissing(version)) if version > newest_migration() => {
+            let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+            migrator.set_ignore_missing(true).run(&mut *connection).await?;
+            // Not a checked query: the table is created by the first migration that runs.
+            let newest = "select max(version) from _sqlx_migrations where success";
+            sqlx::query_scalar(newest).fetch_one(connection).await.map_err(Error::from)
+        }
+        migrated => migrated.map(|()| newest_migration()).map_err(Error::from),
+    }
 }

@@ -16,6 +16,9 @@ use crate::{Connection, Error, Pool, Result};
 /// value, which is a minute.
 pub const EDGE_CHECK_SOON: Duration = Duration::from_secs(180);
 
+/// The maximum number of sources that are read at once to be written to the edge.
+pub const BEHIND_AT_ONCE: usize = 1_000;
+
 /// A source as it is stored.
 #[derive(Debug, Clone)]
 pub struct SourceRow {
@@ -293,15 +296,18 @@ pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<So
     .map_err(Error::from)
 }
 
-/// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000 at a time.
+/// The sources of all customers whose newest revision the edge has not confirmed; at most [`BEHIND_AT_ONCE`].
 ///
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>> {
-    source_rows!("select" + COLUMNS + "from sources where edge_revision < revision order by updated_at limit 1000",)
-        .fetch_all(pool)
-        .await
-        .map_err(Error::from)
+    source_rows!(
+        "select" + COLUMNS + "from sources where edge_revision < revision order by updated_at limit $1",
+        i64::try_from(BEHIND_AT_ONCE).unwrap_or(i64::MAX)
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
 }
 
 /// Records that the edge has written this revision, and when the edge is to be compared with it. If the edge has

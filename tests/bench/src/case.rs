@@ -10,6 +10,7 @@ use super::options::Options;
 pub mod ceiling;
 pub mod chaos;
 pub mod crowd;
+pub mod customers;
 pub mod dead;
 pub mod edge;
 pub mod fanout;
@@ -17,12 +18,15 @@ pub mod hanging;
 pub mod history;
 pub mod idle;
 pub mod kill;
+pub mod migration;
 pub mod replay;
 pub mod replicas;
 pub mod replicas_kill;
+pub mod revocation;
 pub mod silent;
 pub mod steady;
 pub mod throughput;
+pub mod tokens;
 
 /// A measurement.
 pub struct Case {
@@ -108,6 +112,26 @@ pub const ALL: &[Case] = &[
         name: "crowd",
         what: "a relay that starts when thousands of destinations are behind",
         run: |options| Box::pin(crowd::run(options)),
+    },
+    Case {
+        name: "migration",
+        what: "a relay of an earlier version is replaced by this one under load, and the database migrated",
+        run: |options| Box::pin(migration::run(options)),
+    },
+    Case {
+        name: "revocation",
+        what: "how soon two relays refuse a token that was revoked through one of them",
+        run: |options| Box::pin(revocation::run(options)),
+    },
+    Case {
+        name: "tokens",
+        what: "what the look-up of a token adds to a call of the API",
+        run: |options| Box::pin(tokens::run(options)),
+    },
+    Case {
+        name: "customers",
+        what: "a thousand customers with ten destinations each, compared with one customer that has all of them",
+        run: |options| Box::pin(customers::run(options)),
     },
     Case {
         name: "snapshots",

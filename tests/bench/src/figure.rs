@@ -5,6 +5,8 @@
 pub struct Report {
     pub title: String,
     pub figures: Vec<Figure>,
+    /// Tables of further values: rows of cells, and the first row is the head.
+    pub tables: Vec<Vec<Vec<String>>>,
     /// Further observations, such as processor time and bytes.
     pub notes: Vec<String>,
 }
@@ -37,12 +39,17 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 impl Report {
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), figures: Vec::new(), notes: Vec::new() }
+        Self { title: title.into(), figures: Vec::new(), tables: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds a figure.
     pub fn figure(&mut self, figure: Figure) {
         self.figures.push(figure);
+    }
+
+    /// Adds a table: rows of cells, and the first row is the head.
+    pub fn table(&mut self, rows: Vec<Vec<String>>) {
+        self.tables.push(rows);
     }
 
     /// Adds a note.
@@ -56,7 +63,7 @@ impl Report {
         self.figures.iter().all(|figure| figure.holds() != Some(false))
     }
 
-    /// The report in Markdown: a heading, a table and a list.
+    /// The report in Markdown: a heading, a table of the figures, further tables, and a list.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("## {}\n", self.title);
@@ -77,6 +84,15 @@ impl Report {
                 limit(figure.must),
                 limit(figure.aim),
             ));
+        }
+        for table in &self.tables {
+            for (index, row) in table.iter().enumerate() {
+                let line = format!("| {} |\n", row.join(" | "));
+                match index {
+                    0 => text.push_str(&format!("\n{line}|---|{}\n", "---:|".repeat(row.len().saturating_sub(1)))),
+                    _ => text.push_str(&line),
+                }
+            }
         }
         if !self.notes.is_empty() {
             text.push('\n');
@@ -127,8 +143,9 @@ impl Limit {
     }
 }
 
-/// Formats a value with about three significant digits: a shared machine does not measure more precisely.
-fn with_unit(value: f64, unit: &str) -> String {
+/// Formats a value with its unit, with about three significant digits: a shared machine does not measure more precisely.
+#[must_use]
+pub fn with_unit(value: f64, unit: &str) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
         size if size >= 10.0 => 1,
@@ -148,11 +165,12 @@ mod tests {
         report.figure(Figure::new("p99", 12.34, "ms").must(Limit::AtMost(100.0)).aim(Limit::AtMost(25.0)));
         report.figure(Figure::new("rate", 4_999.0, "/s").must(Limit::AtLeast(5_000.0)));
         report.figure(Figure::new("size", 0.0, "KB"));
+        report.table(vec![vec!["what".to_owned(), "many".to_owned()], vec!["lists".to_owned(), "1 ms".to_owned()]]);
         report.note("on two cores");
         assert!(!report.holds());
         let wanted = "## steady\n\n| what | measured | must | aim | holds |\n|---|---:|---:|---:|---|\n\
                       | p99 | 12.3 ms | ≤ 100 ms | ≤ 25.0 ms | yes |\n| rate | 4999 /s | ≥ 5000 /s |  | **no** |\n\
-                      | size | 0 KB |  |  |  |\n\n- on two cores\n";
+                      | size | 0 KB |  |  |  |\n\n| what | many |\n|---|---:|\n| lists | 1 ms |\n\n- on two cores\n";
         assert_eq!(report.markdown(), wanted);
     }
 }

@@ -4,6 +4,7 @@
 //! a bounded time. The load is open: an event is sent at its scheduled time even if earlier events have not been
 //! delivered, and its latency counts from that time.
 
+pub mod calls;
 pub mod case;
 pub mod figure;
 pub mod limits;

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         say(&format!("{}: {}", case.name, case.what));
         let begun = Instant::now();
         // A failing case must not prevent the others from being measured.
-        let report = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on((case.run)(options))));
+        let report = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on((case.run)(options.clone()))));
         match report {
             Ok(Ok(report)) => {
                 good &= report.holds();

@@ -1,5 +1,6 @@
 //! The command line of the benchmarks.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -19,7 +20,7 @@ struct Arguments {
 }
 
 /// The options of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Args)]
+#[derive(Debug, Clone, PartialEq, Default, Args)]
 pub struct Options {
     /// How many seconds the load of a case lasts, in place of the case's own time
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
@@ -27,7 +28,7 @@ pub struct Options {
     /// Run for a short time with small numbers: this shows whether everything works, not how fast it is
     #[arg(long)]
     pub quick: bool,
-    /// Rows of history, or rows that wait for a dead destination
+    /// Rows of history, rows that wait for a dead destination, or customers
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub rows: Option<u64>,
     /// How often the relay is killed
@@ -36,6 +37,12 @@ pub struct Options {
     /// Events per second, in place of a part of the measured maximum
     #[arg(long, value_name = "N", value_parser = rate)]
     pub rate: Option<f64>,
+    /// The program `tidegate` of an earlier version, from which the relay is upgraded
+    #[arg(long, value_name = "PATH", value_parser = program)]
+    pub old: Option<PathBuf>,
+    /// The program `tidegate` of another version, for a comparison
+    #[arg(long, value_name = "PATH", value_parser = program)]
+    pub base: Option<PathBuf>,
 }
 
 impl Options {
@@ -78,6 +85,15 @@ fn list() -> String {
     )
 }
 
+/// An absolute path, because relays are started in other folders.
+fn program(text: &str) -> Result<PathBuf, String> {
+    match std::fs::canonicalize(text) {
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(_) => Err("is not a file; name the program itself, such as target/release/tidegate".to_owned()),
+        Err(error) => Err(format!("cannot be found: {error}")),
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<u32>().ok().filter(|rate| *rate > 0);
     rate.map(f64::from).ok_or_else(|| "a whole number of events per second, at least 1, is needed".to_owned())
@@ -109,6 +125,8 @@ mod tests {
             ("steady --seconds 0", ["0", "--seconds"]),
             ("steady --rate 0", ["'0'", "at least 1"]),
             ("steady --rate", ["--rate", "a value is required"]),
+            ("migration --old /no/such/program", ["--old", "cannot be found"]),
+            ("tokens --base /", ["--base", "is not a file"]),
         ] {
             let answer = parse(line).map(drop).expect_err(line);
             assert!(expected.iter().all(|expected| answer.contains(expected)), "{line}: {answer}");

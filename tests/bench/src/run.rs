@@ -10,8 +10,9 @@ use super::meter::{Meter, Usage};
 use super::sink::{Sink, histogram, now_us};
 use super::stack::Stack;
 
-/// The number of queued messages below which more are pushed, if the relay is loaded at its maximum rate.
-const BACKLOG: u64 = 3_000;
+/// The number of queued messages below which more are pushed, if the relay is loaded at its maximum rate and each event
+/// has one destination.
+pub const BACKLOG: u64 = 3_000;
 
 /// How long to wait until all deliveries are settled after the last push.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -75,10 +76,25 @@ pub async fn saturate(
     but: &[&str],
     time: Duration,
 ) -> Result<Run> {
+    saturate_with(stack, sources, sinks, but, time, BACKLOG).await
+}
+
+/// Like [`saturate`], with at least `backlog` messages in the queue: fewer if each of them becomes many deliveries.
+///
+/// # Errors
+/// Returns an error if the deliveries are not settled in time.
+pub async fn saturate_with(
+    stack: &Stack,
+    sources: &[&Source],
+    sinks: &[&Sink],
+    but: &[&str],
+    time: Duration,
+    backlog: u64,
+) -> Result<Run> {
     let before = Before::take(stack, sinks).await?;
     let mut turn = 0;
     while before.begun.elapsed() < time {
-        while stack.gateway.queue.counters().backlog < BACKLOG {
+        while stack.gateway.queue.counters().backlog < backlog {
             for _ in 0..100 {
                 stack.push(sources[turn % sources.len()], now_us());
                 turn += 1;

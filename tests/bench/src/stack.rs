@@ -1,5 +1,6 @@
 //! One or more relays with everything they need: PostgreSQL, the local queue, receivers.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -48,6 +49,19 @@ impl Stack {
         }
         gateway.shared_by(replicas, Duration::from_secs(60)).await;
         Ok(Self { others, gateway, server, numbers: AtomicU64::new(0) })
+    }
+
+    /// Starts one relay of a program, on an empty database that it migrates; `None` is the program of this repository.
+    ///
+    /// # Errors
+    /// Returns an error if a part does not start.
+    pub async fn start_program(program: Option<&Path>) -> Result<Self> {
+        let server = Server::start_private().await?;
+        let with_program = |settings: RelaySettings| settings.with_program(program);
+        let mut gateway = Gateway::relay_only_on_empty_database(&server, with_program).await;
+        gateway.relay.expect_errors();
+        gateway.shared_by(1, Duration::from_secs(60)).await;
+        Ok(Self { others: Vec::new(), gateway, server, numbers: AtomicU64::new(0) })
     }
 
     /// Starts one relay with a proxy between it and its PostgreSQL.

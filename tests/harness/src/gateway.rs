@@ -1,6 +1,7 @@
 //! Tidegate for a test: all parts that the data passes, or some of them.
 
 mod crowd;
+mod customers;
 mod edge_stand_in;
 mod operational;
 mod push;
@@ -27,6 +28,7 @@ use crate::receiver::Receiver;
 use crate::relay::{Relay, RelaySettings};
 use crate::wait::until;
 
+pub use customers::{Owned, Shape};
 pub use edge_stand_in::EdgeStandIn;
 
 /// All parts: edge, queue, relay, database. Each field can be used on its own.
@@ -134,6 +136,18 @@ impl Gateway {
         change: impl FnOnce(RelaySettings) -> RelaySettings,
     ) -> RelayOnly {
         let database = ready(Database::create_on(server).await);
+        Self::relay_only_on(database, change).await
+    }
+
+    /// Like [`Gateway::relay_only_on_server_with`], on a database without tables, which the relay migrates.
+    ///
+    /// # Panics
+    /// Same as [`Gateway::start`].
+    pub async fn relay_only_on_empty_database(
+        server: &Server,
+        change: impl FnOnce(RelaySettings) -> RelaySettings,
+    ) -> RelayOnly {
+        let database = ready(Database::create_empty_on(server).await);
         Self::relay_only_on(database, change).await
     }
 

@@ -1,6 +1,7 @@
 //! The relay's program as a child process.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The maximum time for a shutdown, which waits for the work in flight.
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
-/// The settings of a relay: its environment, its memory limit, and its limit of open files.
+/// The settings of a relay: its program, its environment, its memory limit, and its limit of open files.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
+    /// `None` for the program of this repository.
+    program: Option<PathBuf>,
     variables: BTreeMap<String, String>,
     memory_limit: Option<u64>,
     open_files: Option<u32>,
@@ -47,13 +50,20 @@ impl RelaySettings {
             ("NO_COLOR", "1"),
         ];
         let variables = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { variables, memory_limit: None, open_files: None }
+        Self { program: None, variables, memory_limit: None, open_files: None }
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Runs another program, such as an earlier version of the relay; `None` is the program of this repository.
+    #[must_use]
+    pub fn with_program(mut self, program: Option<&Path>) -> Self {
+        self.program = program.map(Path::to_owned);
         self
     }
 
@@ -84,7 +94,7 @@ impl RelaySettings {
         self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    fn command(&self, program: &std::path::Path, argument: &str) -> Command {
+    fn command(&self, program: &Path, argument: &str) -> Command {
         let mut command = Command::new(program);
         // The developer's settings must not affect a test.
         for (name, _) in std::env::vars_os() {
@@ -125,12 +135,15 @@ impl Relay {
         &self.settings
     }
 
-    /// Builds the program and starts it.
+    /// Builds the program, unless the settings name one, and starts it.
     ///
     /// # Errors
     /// Returns an error if it does not compile or does not start; the message contains the end of its log.
     pub async fn start(settings: RelaySettings) -> Result<Self> {
-        let program = tools::blocking(tools::relay).await?;
+        let program = match &settings.program {
+            Some(program) => program.clone(),
+            None => tools::blocking(tools::relay).await?,
+        };
         let mut command = settings.command(&program, "serve");
         if let Some(count) = settings.open_files {
             let count = count.to_string();
@@ -217,7 +230,7 @@ impl Relay {
 
     /// The path of the log file.
     #[must_use]
-    pub fn log_file(&self) -> &std::path::Path {
+    pub fn log_file(&self) -> &Path {
         self.process.log_file()
     }
 

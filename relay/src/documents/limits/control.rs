@@ -221,6 +221,11 @@ fn database() -> Vec<Bound> {
         fixed!("time of that check", time(pool::PING_WITHIN), "keeps statements off dead connections"),
         fixed!("time of all migrations", time(store::MIGRATE_WITHIN), "ends a start that would hang"),
         fixed!(
+            "wait of a migration for the lock of a table",
+            time(store::MIGRATION_LOCK),
+            "for that time other transactions wait behind it; then it is tried again",
+        ),
+        fixed!(
             "wait of a change of the configuration for its turn",
             time(configuration::TURN_WITHIN),
             "limits the time of the call",

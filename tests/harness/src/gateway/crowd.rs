@@ -109,7 +109,7 @@ impl RelayOnly {
 }
 
 /// Signing secrets, sealed as the relay seals them.
-fn sealed_signing_secrets(key: &SealingKey, id: DestinationId) -> String {
+pub(super) fn sealed_signing_secrets(key: &SealingKey, id: DestinationId) -> String {
     let keys = serde_json::json!([{ "key": format!("whsec_{}", crate::random::key()) }]);
     let associated_data = format!("destinations/{id}/signing_secrets");
     seal::seal(key, &associated_data, rand::random(), keys.to_string().as_bytes())

@@ -49,6 +49,14 @@ impl Database {
         Self::create_from(&shared_server().await?, "template0").await
     }
 
+    /// Like [`Database::create_empty`], on a separate server.
+    ///
+    /// # Errors
+    /// Returns an error if the database cannot be created.
+    pub async fn create_empty_on(server: &Server) -> Result<Self> {
+        Self::create_from(&server.url("postgres"), "template0").await
+    }
+
     /// Returns the URL of a persistent database, which is created without tables if it does not exist.
     ///
     /// # Errors
