@@ -58,12 +58,12 @@ pub struct Source {
 }
 
 impl Source {
-    fn is_same(&self, other: &Self) -> bool {
-        let key = |source: &Self| (source.id, source.customer_id, source.is_operational);
-        key(self) == key(other)
-            && self.name == other.name
-            && self.provider == other.provider
-            && self.config == other.config
+    /// Whether this row has the same content as the row from which the source was read.
+    fn is_read_from(&self, row: &store::configuration::SourceRow) -> bool {
+        (self.id, self.customer_id) == (row.id, row.customer_id)
+            && self.name == row.name
+            && self.provider == row.provider
+            && self.config == row.config
     }
 
     /// The key that the copies of an event share; `None` if the provider supplies no id.
@@ -326,7 +326,10 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
 fn snapshot(rows: store::configuration::Rows, keys: &[SealingKey], before: &Snapshot) -> Snapshot {
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {
-        let source = kept(before.sources.get(&row.id), source(row), Source::is_same);
+        let source = match before.sources.get(&row.id).filter(|before| before.is_read_from(&row)) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(source(row)),
+        };
         snapshot.sources.insert(source.id, source);
     }
     let mut destinations = HashMap::new();
@@ -568,6 +571,28 @@ mod tests {
             assert!(is_same(one.id) && !is_same(other.id));
             assert!(snapshot(rows(vec![one.clone()]), &keys, &after).destinations.len() == 1, "and it can be deleted");
         }
+    }
+
+    #[test]
+    fn a_source_whose_row_has_not_changed_is_kept() {
+        let id = SourceId::mint(1, [3; 10]);
+        let rows = |name: &str, config| store::configuration::Rows {
+            version: Version::default(),
+            sources: vec![store::configuration::SourceRow {
+                id,
+                customer_id: store::DEFAULT_CUSTOMER,
+                name: name.to_owned(),
+                provider: "github".to_owned(),
+                config,
+            }],
+            destinations: Vec::new(),
+            routes: Vec::new(),
+        };
+        let before = snapshot(rows("shop", serde_json::json!({})), &[], &Snapshot::default());
+        let is_kept = |rows| Arc::ptr_eq(&before.sources[&id], &snapshot(rows, &[], &before).sources[&id]);
+        assert!(is_kept(rows("shop", serde_json::json!({}))));
+        assert!(!is_kept(rows("other", serde_json::json!({}))));
+        assert!(!is_kept(rows("shop", serde_json::json!({ "on_failure": "quarantine" }))));
     }
 
     #[test]
