@@ -135,6 +135,8 @@ ids! {
     UnreadableMessageId, "unr", "unreadable message";
     /// A token: what a caller of the relay's API authenticates with.
     TokenId, "tok", "token";
+    /// An operation: bulk work in the background.
+    OperationId, "opn", "operation";
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod tests {
     use crate::event::Verification;
     use crate::health::BreakerName;
     use crate::held_by::HeldBy;
+    use crate::operation::{OperationKind, OperationState};
     use crate::poison::Poison;
     use crate::replay::ReplayState;
     use crate::unreadable::Reason;
@@ -56,6 +57,7 @@ mod tests {
                 }
             )*};
         }
-        check!(BreakerName, DeliveryState, DestinationState, HeldBy, Poison, Reason, ReplayState, Verification);
+        check!(BreakerName, DeliveryState, DestinationState, HeldBy, OperationKind, OperationState);
+        check!(Poison, Reason, ReplayState, Verification);
     }
 }

@@ -6,6 +6,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::body_retention;
 use super::column::As;
 use super::configuration::{Change, Version};
 use crate::{Connection, Constraint, Error, Kind, Pool, Result};
@@ -19,6 +20,8 @@ pub struct CustomerRow {
     pub max_sources: Option<i32>,
     /// The most destinations that it may have; `None` if there is no limit.
     pub max_destinations: Option<i32>,
+    /// For how many days the bodies of its events are kept; `None` if for as long as those of the deployment.
+    pub body_retention_days: Option<i16>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
 }
@@ -29,7 +32,8 @@ macro_rules! customer_rows {
         sqlx::query_as!(
             CustomerRow,
             $before
-                + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations, created_at, updated_at "#
+                + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations,
+                     body_retention_days, created_at, updated_at "#
                 $(+ $after)?,
             $($argument),*
         )
@@ -42,6 +46,7 @@ pub struct Content {
     pub name: String,
     pub max_sources: Option<i32>,
     pub max_destinations: Option<i32>,
+    pub body_retention_days: Option<i16>,
 }
 
 /// The result of a change of a customer.
@@ -64,11 +69,14 @@ pub async fn insert(pool: &Pool, id: CustomerId, content: &Content) -> Result<Cu
 
 async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
     customer_rows!(
-        "insert into customers (id, name, max_sources, max_destinations) values ($1, $2, $3, $4) returning" + COLUMNS,
+        "insert into customers (id, name, max_sources, max_destinations, body_retention_days)
+         values ($1, $2, $3, $4, $5) returning"
+            + COLUMNS,
         id.uuid(),
         content.name,
         content.max_sources,
-        content.max_destinations
+        content.max_destinations,
+        content.body_retention_days
     )
     .fetch_one(connection)
     .await
@@ -119,17 +127,22 @@ pub async fn put<E: From<Error>>(
 
 async fn update(mut change: Change, before: CustomerRow, content: &Content) -> Result<Changed> {
     let row = customer_rows!(
-        "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
+        "update customers set name = $2, max_sources = $3, max_destinations = $4, body_retention_days = $5,
+                              updated_at = clock_timestamp()
          where id = $1 returning"
             + COLUMNS,
         before.id.uuid(),
         content.name,
         content.max_sources,
-        content.max_destinations
+        content.max_destinations,
+        content.body_retention_days
     )
     .fetch_one(&mut *change)
     .await
     .map_err(Error::from)?;
+    if let Some(days) = row.body_retention_days.filter(|_| row.body_retention_days != before.body_retention_days) {
+        body_retention::begin_again(&mut change, days).await?;
+    }
     if row.name == before.name {
         change.commit_unchanged().await?;
         return Ok(Changed { before: Some(before), row, version: None });
@@ -150,15 +163,19 @@ pub async fn find(pool: &Pool, id: Option<CustomerId>, name: Option<&str>) -> Re
     find_in(&mut pool.acquire().await?, id, name).await
 }
 
-async fn find_in(
+pub(crate) async fn find_in(
     connection: &mut Connection,
     id: Option<CustomerId>,
     name: Option<&str>,
 ) -> Result<Option<CustomerRow>> {
-    customer_rows!("select" + COLUMNS + "from customers where id = $1 or name = $2", id.map(CustomerId::uuid), name)
-        .fetch_optional(connection)
-        .await
-        .map_err(Error::from)
+    customer_rows!(
+        "select" + COLUMNS + "from customers where (id = $1 or name = $2) and deleted_at is null",
+        id.map(CustomerId::uuid),
+        name
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::from)
 }
 
 /// A page of customers, newest first.
@@ -167,7 +184,9 @@ async fn find_in(
 /// Returns an error if the query fails.
 pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<CustomerRow>> {
     customer_rows!(
-        "select" + COLUMNS + "from customers where ($1::uuid is null or id < $1) order by id desc limit $2",
+        "select"
+            + COLUMNS
+            + "from customers where ($1::uuid is null or id < $1) and deleted_at is null order by id desc limit $2",
         cursor,
         limit
     )
@@ -195,20 +214,21 @@ pub async fn of_source(pool: &Pool, source: SourceId) -> Result<Option<CustomerI
     Ok(customer.fetch_optional(pool).await?.map(CustomerId::from_uuid))
 }
 
-/// Checks that a customer may have one more source. The change that inserts the source locks out all others, so none
+/// Checks that a customer exists and may have one more source. The change that inserts the source locks out all others, so none
 /// comes between the check and the insertion.
 ///
 /// # Errors
-/// Returns [`Constraint::SourceLimit`] if it may not, or an error if the query fails.
+/// Returns [`Constraint::SourceLimit`] if it may not, [`Constraint::CustomerGone`] if it was deleted, or an error if the
+/// query fails.
 pub(crate) async fn room_for_source(connection: &mut Connection, customer: CustomerId) -> Result<()> {
     let full = sqlx::query_scalar!(
-        r#"select (select count(*) from sources where customer_id = $1) >= max_sources as "full"
-           from customers where id = $1 and max_sources is not null"#,
+        r#"select coalesce((select count(*) from sources where customer_id = $1) >= max_sources, false) as "full!"
+           from customers where id = $1 and deleted_at is null"#,
         customer.uuid()
     )
     .fetch_optional(connection)
     .await?;
-    room(full.flatten(), Constraint::SourceLimit)
+    room(full, Constraint::SourceLimit)
 }
 
 /// Checks that a customer may have one more destination, as [`room_for_source`] does.
@@ -217,18 +237,20 @@ pub(crate) async fn room_for_source(connection: &mut Connection, customer: Custo
 /// Returns [`Constraint::DestinationLimit`] if it may not, or an error if the query fails.
 pub(crate) async fn room_for_destination(connection: &mut Connection, customer: CustomerId) -> Result<()> {
     let full = sqlx::query_scalar!(
-        r#"select (select count(*) from destinations where customer_id = $1) >= max_destinations as "full"
-           from customers where id = $1 and max_destinations is not null"#,
+        r#"select coalesce((select count(*) from destinations where customer_id = $1) >= max_destinations, false)
+                      as "full!"
+           from customers where id = $1 and deleted_at is null"#,
         customer.uuid()
     )
     .fetch_optional(connection)
     .await?;
-    room(full.flatten(), Constraint::DestinationLimit)
+    room(full, Constraint::DestinationLimit)
 }
 
 fn room(full: Option<bool>, limit: Constraint) -> Result<()> {
     match full {
         Some(true) => Err(Error::new(Kind::Conflict(limit), "the customer has reached its limit")),
-        Some(false) | None => Ok(()),
+        Some(false) => Ok(()),
+        None => Err(Error::new(Kind::Conflict(Constraint::CustomerGone), "the customer was deleted")),
     }
 }
