@@ -34,6 +34,7 @@ pub mod health;
 mod input;
 mod known;
 pub(crate) mod layers;
+pub mod operations;
 pub mod problem;
 pub mod providers;
 pub mod query;
@@ -128,6 +129,7 @@ pub(crate) fn description() -> Value {
         (name = "customers", description = "Owners of sources, destinations, routes and what belongs to them."),
         (name = "tokens", description = "What callers authenticate with."),
         (name = "audit", description = "Who changed what."),
+        (name = "operations", description = "Bulk work in the background."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
     components(schemas(problem::Problem, control::audit::Action)),
@@ -172,7 +174,7 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(routes::show, routes::replace, routes::change, routes::delete))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
-        .routes(routes!(events::body))
+        .routes(routes!(events::body, events::erase_body))
         .routes(routes!(events::changed_copy_body))
         .routes(routes!(events::release))
         .routes(routes!(deliveries::release))
@@ -192,13 +194,15 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(unreadable::release))
         .routes(routes!(stats::show))
         .routes(routes!(customers::create, customers::list))
-        .routes(routes!(customers::show, customers::change))
+        .routes(routes!(customers::show, customers::change, customers::delete))
         .routes(routes!(customers::put))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::show))
         .routes(routes!(tokens::revoke))
         .routes(routes!(tokens::whoami))
         .routes(routes!(audit::list))
+        .routes(routes!(operations::create, operations::list))
+        .routes(routes!(operations::show))
 }
 
 /// The response to a call that created an object.

@@ -45,6 +45,7 @@ pub mod events;
 pub mod field_error;
 pub mod fields;
 pub(crate) mod name;
+pub mod operations;
 mod owners;
 pub mod page;
 mod patch;

@@ -89,7 +89,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
         let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
-            Ok((sources, destinations)) => check::secrets(sources, destinations),
+            Ok((sources, destinations)) => check::secrets(keys.len(), sources, destinations),
             Err(error) => Check::Fail(format!("cannot read the encrypted secrets: {error}")),
         };
         report.line("secrets", &check);
@@ -118,7 +118,14 @@ async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> store::Result<Seale
             secrets::open_source(keys, row.id, &row.secrets_sealed, retired).is_ok()
         };
         sealed.closed += page.iter().filter(|row| !opens(row)).count();
+        let values = page.iter().flat_map(|row| [Some(&row.secrets_sealed), row.retired_secrets_sealed.as_ref()]);
+        sealed.older += older(keys, values.flatten());
     }
+}
+
+/// How many of these values another key than the first one has sealed.
+fn older<'a>(keys: &[SealingKey], values: impl Iterator<Item = &'a String>) -> usize {
+    values.filter(|sealed| !keys.first().is_some_and(|key| secrets::is_sealed_by(key, sealed))).count()
 }
 
 async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<Sealed> {
@@ -134,6 +141,8 @@ async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<
                 && row.headers_sealed.as_deref().is_none_or(|headers| secrets::open_headers(keys, id, headers).is_ok())
         };
         sealed.closed += page.iter().filter(|row| !opens(row)).count();
+        let values = page.iter().flat_map(|row| [Some(&row.signing_secrets_sealed), row.headers_sealed.as_ref()]);
+        sealed.older += older(keys, values.flatten());
     }
 }
 

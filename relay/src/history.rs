@@ -142,6 +142,7 @@ enum Kept {
 async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Result<Kept> {
     make_days(pool).await?;
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
+    store::operations::forget(pool, retention.metadata_days).await?;
     // One of the two clocks is wrong, and a dropped partition cannot be recovered.
     if let Some(wrong) = clock.is_wrong().await? {
         tracing::warn!(error = wrong, "the deletion of old history is suspended until the clocks agree");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod api;
+pub mod body_retention;
 pub mod config;
 pub mod configuration;
 pub mod control;
@@ -23,6 +24,7 @@ pub mod intake;
 pub mod last_use;
 pub mod mint;
 pub mod moment;
+pub mod operations;
 pub mod over_rate;
 pub mod pull;
 pub mod readiness;

@@ -10,6 +10,7 @@ use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
 use shared::source::Secret;
 use shared::verify::MAX_RETIRED_SECRETS;
+use store::sealed::{SealedDestination, SealedSource};
 use store::sources::{SealedSecrets, SourceRow};
 use uuid::Uuid;
 
@@ -141,6 +142,50 @@ pub fn open_cursor(keys: &[SealingKey], sealed: &str) -> Option<Uuid> {
     open_json::<String>(keys, CURSOR, sealed).ok()?.parse().ok()
 }
 
+/// A sealed value that was looked at to seal it with the first key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resealed {
+    /// The first key has sealed it.
+    Current,
+    /// An older key had sealed it. Contains the value as the first key seals it.
+    Again(String),
+    /// No key opens it.
+    Closed(String),
+}
+
+/// Seals the values of a source with the first key.
+#[must_use]
+pub fn reseal_source(keys: &[SealingKey], row: &SealedSource) -> [Option<Resealed>; 2] {
+    let of = |column, sealed: &str| reseal(keys, &format!("sources/{}/{column}", row.id), sealed);
+    let retired = row.retired_secrets_sealed.as_deref();
+    [Some(of("secrets", &row.secrets_sealed)), retired.map(|sealed| of("retired_secrets", sealed))]
+}
+
+/// Seals the values of a destination with the first key.
+#[must_use]
+pub fn reseal_destination(keys: &[SealingKey], row: &SealedDestination) -> [Option<Resealed>; 2] {
+    let of = |column, sealed: &str| reseal(keys, &format!("destinations/{}/{column}", row.id), sealed);
+    let headers = row.headers_sealed.as_deref();
+    [Some(of("signing_secrets", &row.signing_secrets_sealed)), headers.map(|sealed| of("headers", sealed))]
+}
+
+fn reseal(keys: &[SealingKey], associated_data: &str, sealed: &str) -> Resealed {
+    let Some(first) = keys.first() else { return Resealed::Closed("TIDEGATE_MASTER_KEY contains no key".to_owned()) };
+    if is_sealed_by(first, sealed) {
+        return Resealed::Current;
+    }
+    match seal::open(keys, associated_data, sealed) {
+        Ok(plain) => Resealed::Again(seal::seal(first, associated_data, mint::random(), &plain)),
+        Err(error) => Resealed::Closed(format!("{associated_data}: {error}")),
+    }
+}
+
+/// Whether this key has sealed a value, by the id of the key in it.
+#[must_use]
+pub fn is_sealed_by(key: &SealingKey, sealed: &str) -> bool {
+    seal::key_id_of(sealed) == Some(key.key_id())
+}
+
 fn seal_json(keys: &[SealingKey], associated_data: &str, value: &impl serde::Serialize) -> Result<String, String> {
     let key = keys.first().ok_or("TIDEGATE_MASTER_KEY contains no key")?;
     let plain = serde_json::to_vec(value).map_err(|error| error.to_string())?;
@@ -177,6 +222,25 @@ mod tests {
         assert_eq!(open_cursor(&[key(2), key(1)], &sealed), Some(id));
         assert_eq!(open_cursor(&[key(2)], &sealed), None);
         assert_eq!(open_cursor(&[key(1)], &URL_SAFE_NO_PAD.encode(id)), None);
+    }
+
+    #[test]
+    fn a_value_is_sealed_again_by_the_first_key_unless_it_is_or_no_key_opens_it() {
+        use base64::Engine as _;
+        let key = |byte: u8| {
+            let text = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
+            SealingKey::parse(&text).expect("a key")
+        };
+        let sealed = |by: u8| seal::seal(&key(by), "sources/1/secrets", [by; 24], b"plain");
+        let keys = [key(2), key(1)];
+        assert_eq!(reseal(&keys, "sources/1/secrets", &sealed(2)), Resealed::Current);
+        let Resealed::Again(again) = reseal(&keys, "sources/1/secrets", &sealed(1)) else {
+            panic!("it is sealed again")
+        };
+        assert_eq!(seal::open(&keys[..1], "sources/1/secrets", &again).as_deref(), Ok(b"plain".as_slice()));
+        for (associated_data, text) in [("sources/1/secrets", sealed(3)), ("sources/2/secrets", sealed(1))] {
+            assert!(matches!(reseal(&keys, associated_data, &text), Resealed::Closed(_)));
+        }
     }
 
     #[test]

@@ -25,15 +25,19 @@ pub struct Wakers {
     pub counts: Notify,
     /// [`crate::deleting`], which cancels the pending deliveries of deleted destinations.
     pub deletions: Notify,
+    /// [`crate::operations`], which works on operations.
+    pub operations: Notify,
+    /// [`crate::body_retention`], which deletes the bodies of customers with a shorter retention.
+    pub body_retention: Notify,
     /// [`crate::undecided`], which evaluates undecided deliveries again.
     pub undecided: Notify,
 }
 
 impl Wakers {
     fn wake(&self, waiting: Waiting) {
-        let Waiting { replays, counts, deletions, undecided } = waiting;
-        let wakers = [&self.replays, &self.counts, &self.deletions, &self.undecided];
-        for (waker, waits) in wakers.into_iter().zip([replays, counts, deletions, undecided]) {
+        let Waiting { replays, counts, deletions, operations, undecided } = waiting;
+        let wakers = [&self.replays, &self.counts, &self.deletions, &self.operations, &self.undecided];
+        for (waker, waits) in wakers.into_iter().zip([replays, counts, deletions, operations, undecided]) {
             if waits {
                 waker.notify_one();
             }

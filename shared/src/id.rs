@@ -137,6 +137,8 @@ ids! {
     TokenId, "tok", "token";
     /// An entry of the audit log: who changed what.
     AuditEntryId, "aud", "audit entry";
+    /// An operation: bulk work in the background.
+    OperationId, "opn", "operation";
 }
 
 #[cfg(test)]

@@ -96,6 +96,16 @@ pub fn open(keys: &[SealingKey], associated_data: &str, sealed: &str) -> Result<
     key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Refused)
 }
 
+/// The id of the key that sealed a text; `None` if the text is not sealed.
+#[must_use]
+pub fn key_id_of(sealed: &str) -> Option<&str> {
+    let mut fields = sealed.split('.');
+    match (fields.next(), fields.next(), fields.next(), fields.next()) {
+        (Some(VERSION), Some(id), Some(_), None) => Some(id),
+        _ => None,
+    }
+}
+
 /// The SHA-256 of a sealed text in lower-case hexadecimal. It identifies the text and reveals nothing of the secret,
 /// because every sealing has a nonce of its own.
 #[must_use]
@@ -116,6 +126,8 @@ mod tests {
         let sealed = seal(&key(1), "source/src_1", [9; 24], b"secret");
         assert_eq!(open(&[key(2), key(1)], "source/src_1", &sealed), Ok(b"secret".to_vec()));
         assert!(sealed.starts_with(&format!("s1.{}.", key(1).key_id())), "{sealed}");
+        assert_eq!(key_id_of(&sealed), Some(key(1).key_id()));
+        assert_eq!((key_id_of("s2.72cd6e84.AAAA"), key_id_of("s1.72cd6e84")), (None, None));
         assert_eq!(key(1).key_id(), "72cd6e84", "the start of SHA-256 of 32 times 0x01");
     }
 

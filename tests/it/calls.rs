@@ -45,6 +45,7 @@ impl Ids {
             ("unreadable-messages", "unr"),
             ("customers", "cus"),
             ("tokens", "tok"),
+            ("operations", "opn"),
         ];
         let id = |prefix| format!("{prefix}_0197f3c8d2a17c3e9b5d0a4c6f7e8b91");
         let mut by_noun: BTreeMap<_, _> = prefixes.map(|(noun, prefix)| (noun, id(prefix))).into();
@@ -131,6 +132,7 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/customers" => json!({ "name": format!("{name}-new") }),
         "put /v1/customers/by-name/{name}" => json!({ "max_sources": 5 }),
         "patch /v1/customers/{id}" => json!({ "max_sources": 5 }),
+        "post /v1/operations" => json!({ "kind": "reseal" }),
         "post /v1/tokens" => json!({ "name": "new", "scopes": ["read"] }),
         other => panic!("give {other} a body in tests/it/calls.rs"),
     }

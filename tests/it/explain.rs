@@ -46,7 +46,7 @@ const IN_A_RANGE: [&str; 6] = [
 ];
 
 /// Prefixes of the statements that may plan for the partitions of all days, with the reason.
-const EVERY_DAY: [(&str, &str); 5] = [
+const EVERY_DAY: [(&str, &str); 12] = [
     (
         "select count(*) as \"count!\" from settled_deliveries",
         "a range of deliveries, and for each one the other deliveries of its event, by their index",
@@ -67,7 +67,21 @@ const EVERY_DAY: [(&str, &str); 5] = [
         "select destination_id, event_id, exists",
         "one body by its id, which is known at execution: the partitions of the other days are not read",
     ),
+    (
+        "delete from unreadable_messages where event_id",
+        "one entry of a small index for each day, when a body is erased",
+    ),
+    ("select key, day from event_keys where source_id", OF_A_DELETED_CUSTOMER),
+    ("delete from event_keys using unnest", OF_A_DELETED_CUSTOMER),
+    ("select minute from source_counters where source_id = $1 order by", OF_A_DELETED_CUSTOMER),
+    ("delete from source_counters", OF_A_DELETED_CUSTOMER),
+    ("select minute from destination_counters where destination_id = $1 order by", OF_A_DELETED_CUSTOMER),
+    ("delete from destination_counters", OF_A_DELETED_CUSTOMER),
 ];
+
+/// Why the deletion of a customer may plan for all days.
+const OF_A_DELETED_CUSTOMER: &str =
+    "one source or destination of a deleted customer: a limited number of entries of the primary key of each day";
 
 /// The tables and partitions that a statement reads, and whether it sorts.
 #[derive(Debug, Default)]
@@ -213,6 +227,7 @@ impl Statement {
             "TextArray" => "array['dead']".to_owned(),
             "ByteaArray" => "array['x'::bytea]".to_owned(),
             "JsonbArray" => "array['{}'::jsonb]".to_owned(),
+            "DateArray" => "array[current_date]".to_owned(),
             "TimestamptzArray" => "array[now()]".to_owned(),
             other => panic!("give a sample for parameters of type {other}, as of ${number} in: {}", self.name()),
         }

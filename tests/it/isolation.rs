@@ -1,6 +1,6 @@
 //! isolation: what belongs to one customer does not exist for another.
 
-use harness::api::{Api, id};
+use harness::api::{Api, Source, id};
 use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
@@ -15,7 +15,7 @@ const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
 /// to the caller, or nothing that belongs to anybody; with the status.
-const ELSEWHERE: [(&str, u16); 20] = [
+const ELSEWHERE: [(&str, u16); 22] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),
     ("get /v1/sources", 200),
@@ -34,22 +34,25 @@ const ELSEWHERE: [(&str, u16); 20] = [
     ("get /v1/rejections", 200),
     ("get /v1/stats", 200),
     ("get /v1/whoami", 200),
+    ("get /v1/operations", 200),
     // These belong to no customer.
+    ("post /v1/operations", 403),
     ("get /v1/unreadable-messages", 403),
     ("post /v1/unreadable-messages/release", 403),
     ("get /v1/audit", 403),
 ];
 
 /// A customer with an object of each kind.
-struct Tenant {
-    customer: String,
-    api: Api,
+pub(crate) struct Tenant {
+    pub(crate) customer: String,
+    pub(crate) api: Api,
+    pub(crate) source: Source,
     ids: Ids,
     _receivers: [Receiver; 2],
 }
 
 /// Creates a customer with a source, two destinations, two routes, an event, a dead and a held delivery, and a replay.
-async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
+pub(crate) async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
     let customer = gateway.api.create_customer(name).await;
     let api = gateway.api.limited_to(&OF_A_CUSTOMER, Some(name)).await;
     let receivers = [
@@ -70,6 +73,10 @@ async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
     api.wait_for_replay(&replay, SOON).await;
     api.wait_for_rows("/v1/deliveries?state=dead", 2, SOON).await;
     let event = api.wait_for_row("/v1/events", SOON).await;
+    let operation = format!("opn_{}", &id(&event)[4..]);
+    let columns = "insert into operations (id, customer_id, kind, step, state, finished_at)";
+    let values = format!("'{}', '{}', 'reseal', 'sources', 'completed', now()", &operation[4..], &customer[4..]);
+    gateway.database.run(&format!("{columns} values ({values})")).await;
     let mut ids = Ids::of_nothing();
     ids.by_noun.extend([
         ("sources", source.id.clone()),
@@ -78,12 +85,13 @@ async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
         ("events", id(&event).to_owned()),
         ("deliveries", id(&held).to_owned()),
         ("replays", id(&replay).to_owned()),
+        ("operations", operation),
         ("customers", customer.clone()),
     ]);
     ids.name = "shop".to_owned();
     ids.url = receivers[1].url();
     assert_ne!(refusing.id, paused.id);
-    Tenant { customer, api, ids, _receivers: receivers }
+    Tenant { customer, api, source, ids, _receivers: receivers }
 }
 
 /// All rows of a customer, by table.
@@ -128,7 +136,7 @@ async fn rows(database: &mut PgConnection, customer: &str) -> Vec<(String, Strin
 }
 
 /// Waits until the rows of a customer have stopped to change by themselves, and returns them.
-async fn settled_rows(database: &mut PgConnection, customer: &str) -> Vec<(String, String)> {
+pub(crate) async fn settled_rows(database: &mut PgConnection, customer: &str) -> Vec<(String, String)> {
     let mut last = rows(database, customer).await;
     until("the rows to be settled", SOON, async || {
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
@@ -146,6 +154,8 @@ fn wanted(operation: &Operation, is_bound: bool) -> u16 {
     match (operation.noun(), is_bound) {
         // Their ids belong to no customer: the token of a customer cannot use these calls, and a root token finds them.
         ("customers" | "tokens", true) => 403,
+        // No token that is bound to a customer has this scope.
+        (_, true) if operation.scope.as_deref() == Some("admin") => 403,
         _ if operation.names_an_object() => 404,
         _ => {
             let line = ELSEWHERE.iter().find(|(name, _)| *name == operation.name);
@@ -185,7 +195,7 @@ async fn no_call_shows_or_changes_what_belongs_to_another_customer() {
             wrong.push(format!("{} with the token of another customer: {} {text}", operation.name, reply.status));
         }
         // An actor that is not bound acts for one customer too.
-        if !["unreadable-messages", "customers", "tokens", "providers"].contains(&operation.noun())
+        if !["unreadable-messages", "customers", "tokens", "operations", "providers"].contains(&operation.noun())
             && operation.names_an_object()
         {
             let reply = operation.send(&gateway.api, &ids).await;
@@ -202,7 +212,7 @@ async fn no_call_shows_or_changes_what_belongs_to_another_customer() {
 
     // The owner sees all of it, through both replicas.
     for api in [victim.api.clone(), victim.api.at(replica.url())] {
-        for noun in ["sources", "destinations", "routes", "events", "deliveries", "replays"] {
+        for noun in ["sources", "destinations", "routes", "events", "deliveries", "replays", "operations"] {
             api.get(&format!("/v1/{noun}/{}", victim.ids.of(noun))).await.expect_status(200);
         }
     }

@@ -30,7 +30,7 @@ CUSTOMERS = ["default", *OBJECTS["customers"]]
 schemathesis.openapi.format("customer-reference", st.sampled_from(CUSTOMERS))
 schemathesis.openapi.format("customer-reference-or-all", st.sampled_from(["*", *CUSTOMERS]))
 
-ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr|cus|tok)_[0-9a-f]{32}$")
+ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr|cus|tok|opn)_[0-9a-f]{32}$")
 
 
 @schemathesis.hook
@@ -71,6 +71,8 @@ RULES = [
     (r"^POST /v1/tokens$", r"^(customer|scopes|expires_at)$",
      "a customer exists, its token has no scope admin, and a time is in the future"),
     (r"^PUT /v1/customers/by-name", r"^name$", "the name in the body is the one in the path"),
+    (r"^(POST|PUT|PATCH) /v1/customers", r"^body_retention_days$",
+     "bodies are kept for no longer than those of the deployment"),
     (r"", r"^customer$", "the header and the parameter name the same customer"),
     (r"^GET ", r"^(source|destination)$", "a list of all customers takes ids, because a name belongs to one customer"),
 ]

@@ -41,6 +41,8 @@ pub enum Action {
     RouteDelete,
     #[serde(rename = "event.read_body")]
     EventReadBody,
+    #[serde(rename = "event.erase_body")]
+    EventEraseBody,
     #[serde(rename = "event.release")]
     EventRelease,
     #[serde(rename = "delivery.retry")]
@@ -63,6 +65,10 @@ pub enum Action {
     CustomerCreate,
     #[serde(rename = "customer.update")]
     CustomerUpdate,
+    #[serde(rename = "customer.delete")]
+    CustomerDelete,
+    #[serde(rename = "operation.create")]
+    OperationCreate,
     #[serde(rename = "token.create")]
     TokenCreate,
     #[serde(rename = "token.revoke")]
@@ -87,6 +93,7 @@ names! {
         RouteUpdate => "route.update",
         RouteDelete => "route.delete",
         EventReadBody => "event.read_body",
+        EventEraseBody => "event.erase_body",
         EventRelease => "event.release",
         DeliveryRetry => "delivery.retry",
         DeliveryCancel => "delivery.cancel",
@@ -98,6 +105,8 @@ names! {
         UnreadableMessagesRelease => "unreadable_messages.release",
         CustomerCreate => "customer.create",
         CustomerUpdate => "customer.update",
+        CustomerDelete => "customer.delete",
+        OperationCreate => "operation.create",
         TokenCreate => "token.create",
         TokenRevoke => "token.revoke",
     }

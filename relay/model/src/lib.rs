@@ -10,6 +10,7 @@ pub mod health;
 pub mod held_by;
 pub mod lane;
 mod names;
+pub mod operation;
 pub mod poison;
 pub mod replay;
 pub mod retry_policy;

@@ -36,6 +36,7 @@ mod tests {
     use crate::event::Verification;
     use crate::health::BreakerName;
     use crate::held_by::HeldBy;
+    use crate::operation::{OperationKind, OperationState};
     use crate::poison::Poison;
     use crate::replay::ReplayState;
     use crate::unreadable::Reason;
@@ -57,6 +58,7 @@ mod tests {
                 }
             )*};
         }
-        check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, Poison, Reason, ReplayState, Verification);
+        check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, OperationKind, OperationState);
+        check!(Poison, Reason, ReplayState, Verification);
     }
 }

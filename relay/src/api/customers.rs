@@ -9,6 +9,7 @@ use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use super::{created, put_answer};
 use crate::control::customers::{self, Customer, CustomerPatch, CustomerSpec};
+use crate::control::operations::Operation;
 use crate::control::page::Page;
 use crate::control::{Actor, Control, schema};
 
@@ -80,4 +81,25 @@ pub(super) async fn change(
     Body(patch): Body<CustomerPatch>,
 ) -> Result<Json<Customer>, ApiError> {
     Ok(Json(customers::change(&control, &actor, &id, patch).await?))
+}
+
+/// Deletes a customer and everything that it owns.
+///
+/// At once, its tokens are revoked, its sources, destinations and routes are gone, its name is free, and no call finds it
+/// any more. An operation then deletes its sources at the edge, cancels its pending deliveries, and deletes its events,
+/// deliveries and everything else in the background; it ends at the earliest three minutes after the call. Requests to
+/// its sources are answered with 404 as soon as the edge knows. An event that is stored later, because the edge had
+/// acknowledged it before, is kept as an unreadable message. The default customer cannot be deleted.
+#[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers", security(("token" = ["admin"])),
+    params(("id" = schema::CustomerReference, Path)),
+    responses(
+        (status = 202, body = Operation, description = "The customer is deleted. The operation deletes what it owned."),
+        Conflicts,
+    ))]
+pub(super) async fn delete(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+) -> Result<(StatusCode, Json<Operation>), ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(customers::delete(&control, &actor, &id).await?)))
 }

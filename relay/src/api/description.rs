@@ -192,6 +192,7 @@ fn named_in(path: &str) -> (&'static str, &'static str) {
         "deliveries" => ("delivery", "id"),
         "destinations" => ("destination", "id or name"),
         "events" => ("event", "id"),
+        "operations" => ("operation", "id"),
         "providers" => ("provider", "id"),
         "replays" => ("replay", "id"),
         "routes" => ("route", "id"),

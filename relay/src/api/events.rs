@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use http::StatusCode;
 use model::event::Verification;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -90,6 +91,24 @@ pub(super) async fn body(
 ) -> Result<Response, ApiError> {
     let Content { id, body } = events::body(&control, &actor, &id).await?;
     Ok(attachment(&id.to_string(), body))
+}
+
+/// Erases the body of an event.
+///
+/// The body, that of a changed copy and the unreadable message that became the event are deleted from the database at
+/// once, which cannot be undone. The event stays, with its headers, deliveries and attempts, and says when its body was
+/// erased. It can no longer be delivered or replayed. While a delivery of the event is pending or held, the response is
+/// 409. Erasing a body twice has no effect.
+#[utoipa::path(delete, path = "/v1/events/{id}/body", tag = "events", security(("token" = ["admin"])),
+    params(("id" = schema::EventId, Path)),
+    responses((status = 204, description = "The body is erased."), Conflicts))]
+pub(super) async fn erase_body(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+) -> Result<StatusCode, ApiError> {
+    events::erase_body(&control, &actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Returns the raw body of the first copy whose body differs from the event's.

@@ -163,6 +163,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
     match conflict {
         Conflict::NameTaken => Some("PUT …/by-name/{name}"),
         Conflict::SecretClosed => Some("POST …/signing-secret/rotate"),
+        Conflict::BodyNeeded => Some("POST /v1/deliveries/{id}/cancel"),
         Conflict::SourceLimit | Conflict::DestinationLimit => Some("PATCH /v1/customers/{id}"),
         Conflict::RouteExists
         | Conflict::ChangedMeanwhile
@@ -196,6 +197,7 @@ fn class_of(error: &control::Error) -> Class {
         Error::PastRetention(_) => {
             (StatusCode::GONE, "/problems/past-retention", "event body no longer available", "past_retention")
         }
+        Error::BodyErased => (StatusCode::GONE, "/problems/body-erased", "event body erased", "body_erased"),
         Error::Invalid(errors) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "/problems/validation",
@@ -250,6 +252,7 @@ fn log(error: &control::Error) {
         | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::PastRetention(_)
+        | Error::BodyErased
         | Error::Invalid(_)
         | Error::Conflict(_)
         | Error::StillUnreadable(_)
@@ -328,7 +331,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
         refusal(
             410,
             "PastRetention",
-            "The event's body is no longer available, because its retention period has ended.",
+            "The event's body is no longer available, because its retention period has ended or it was erased; `code` says \
+             which.",
         ),
         refusal(413, "BodyTooLarge", "The request body is larger than 1,000,000 bytes."),
         refusal(

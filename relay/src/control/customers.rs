@@ -2,20 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::id::CustomerId;
+use shared::id::{CustomerId, OperationId};
 use store::Constraint;
 use store::audit::NewEntry;
 use store::customers::{self, Changed, Content, CustomerRow};
+use store::deleted_customers::{self, Deleted};
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{Problems, optional_whole};
+use super::operations::{self, Operation};
 use super::page::{Page, PageRequest};
 use super::patch::given;
 use super::record::{self, Action, Object, With as _};
 use super::scope::Scope;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, name, schema};
+use crate::history::Retention;
 use crate::mint;
 
 /// The name of the default customer, which is fixed: callers name it, and the edge leaves it out of URLs.
@@ -48,6 +51,10 @@ pub struct Customer {
     /// Until when the edge answers 429, because the customer has sent too many events; null if it accepts events.
     #[schema(required = true)]
     pub refused_until: Option<Timestamp>,
+    /// For how many days the bodies of the customer's events are kept; null if for as long as those of the deployment
+    /// (`TIDEGATE_BODY_RETENTION_DAYS`).
+    #[schema(required = true)]
+    pub body_retention_days: Option<i16>,
     /// When the customer was created.
     pub created_at: Timestamp,
     /// When the customer was last changed.
@@ -74,6 +81,12 @@ pub struct CustomerSpec {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 10_000_000)]
     pub max_events_per_minute: Option<i64>,
+    /// For how many days the bodies of the customer's events are kept: at most as long as those of the deployment
+    /// (`TIDEGATE_BODY_RETENTION_DAYS`). A body that a pending delivery needs is kept until it has ended. If omitted or
+    /// null, bodies are kept for as long as those of the deployment.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 1, maximum = 3650)]
+    pub body_retention_days: Option<i64>,
 }
 
 /// Changes to a customer, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
@@ -98,6 +111,11 @@ pub struct CustomerPatch {
     #[serde(default, deserialize_with = "given_whole")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 10_000_000)]
     pub max_events_per_minute: Option<Option<i64>>,
+    /// For how many days the bodies of the customer's events are kept: at most as long as those of the deployment. Null
+    /// keeps them for as long as those of the deployment.
+    #[serde(default, deserialize_with = "given_whole")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650)]
+    pub body_retention_days: Option<Option<i64>>,
 }
 
 fn given_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
@@ -112,7 +130,7 @@ pub async fn create(control: &Control, actor: &Actor, spec: CustomerSpec) -> Res
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     let name = name::required_of_customer(spec.name.as_deref(), &mut problems);
-    let content = spec.content(name, problems)?;
+    let content = spec.content(name, control.config.retention, problems)?;
     let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content, record(actor)).await;
     inserted.map(view).map_err(taken)
 }
@@ -145,7 +163,7 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpe
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     name::check_path_of_customer(name, spec.name.as_deref(), &mut problems);
-    let content = spec.content(name.to_owned(), problems)?;
+    let content = spec.content(name.to_owned(), control.config.retention, problems)?;
     let plan = |_: Option<&CustomerRow>| Ok::<_, Error>(content);
     let put = customers::put(&control.pool, name, CustomerId::from_uuid(mint::uuid()), plan, record(actor)).await?;
     Ok(Put { created: put.before.is_none(), value: activated(control, put).await? })
@@ -163,12 +181,33 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerP
     if let Some(name) = patch.name.as_deref() {
         name::required_of_customer(Some(name), &mut problems);
     }
-    let limits = patch.limits(&mut problems);
+    let limits = patch.limits(control.config.retention, &mut problems);
     problems.finish()?;
     let plan = |row: &CustomerRow| patch.content(row, limits);
     let (id, name) = name::id_or_name(id);
     let changed = customers::change(&control.pool, id, name, plan, record(actor)).await?;
     activated(control, changed.ok_or(Error::NotFound(Noun::Customer))?).await
+}
+
+/// Deletes a customer: it can do nothing any more, and an operation deletes what it owned.
+///
+/// # Errors
+/// Returns a conflict for the default customer, or an error if the customer does not exist or a query fails.
+pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<Operation, Error> {
+    actor.require(Scope::Admin)?;
+    let (id, name) = name::id_or_name(id);
+    let operation = OperationId::from_uuid(mint::uuid());
+    let record = |row: &CustomerRow| record(actor)(Some(row), None);
+    match deleted_customers::delete(&control.pool, id, name, operation, record).await? {
+        None => Err(Error::NotFound(Noun::Customer)),
+        Some(Deleted::Default) => Err(Error::Conflict(Conflict::DefaultCustomer)),
+        Some(Deleted::Begun { operation, version }) => {
+            control.wakers.operations.notify_one();
+            control.wakers.deletions.notify_one();
+            control.active(version).await?;
+            Ok(operations::view(*operation))
+        }
+    }
 }
 
 /// The customer with this id or name.
@@ -180,18 +219,18 @@ pub(super) async fn find(control: &Control, text: &str) -> Result<CustomerRow, E
 /// Makes the entry of a change from the rows before and after it.
 fn record(actor: &Actor) -> impl FnOnce(Option<&CustomerRow>, Option<&CustomerRow>) -> NewEntry {
     move |before, after| {
-        let update = Action::CustomerUpdate;
-        let action = record::action(before, after, [Action::CustomerCreate, update, update]);
+        let actions = [Action::CustomerCreate, Action::CustomerUpdate, Action::CustomerDelete];
+        let action = record::action(before, after, actions);
         let object = after.or(before).map(|row| Object::of(row.id, row.id).named(&row.name)).unwrap_or_default();
         record::entry(actor, action, object).with(before.map(settings_of), after.map(settings_of), [])
     }
 }
 
 fn settings_of(row: &CustomerRow) -> Value {
-    let CustomerRow { name, max_sources, max_destinations, max_events_per_minute, .. } = row;
+    let CustomerRow { name, max_sources, max_destinations, max_events_per_minute, body_retention_days, .. } = row;
     json!({
         "name": name, "max_sources": max_sources, "max_destinations": max_destinations,
-        "max_events_per_minute": max_events_per_minute,
+        "max_events_per_minute": max_events_per_minute, "body_retention_days": body_retention_days,
     })
 }
 
@@ -203,6 +242,9 @@ async fn activated(control: &Control, changed: Changed) -> Result<Customer, Erro
     if let Some(version) = changed.version {
         control.active(version).await?;
     }
+    if changed.row.body_retention_days.is_some() {
+        control.wakers.body_retention.notify_one();
+    }
     Ok(view(changed.row))
 }
 
@@ -211,38 +253,47 @@ fn taken(error: store::Error) -> Error {
 }
 
 impl CustomerSpec {
-    fn content(self, name: String, mut problems: Problems) -> Result<Content, Error> {
+    fn content(self, name: String, retention: Retention, mut problems: Problems) -> Result<Content, Error> {
         let max_sources = limit("max_sources", self.max_sources, &mut problems);
         let max_destinations = limit("max_destinations", self.max_destinations, &mut problems);
         let max_events_per_minute = rate(self.max_events_per_minute, &mut problems);
+        let body_retention_days = retention_days(self.body_retention_days, retention, &mut problems);
         problems.finish()?;
-        Ok(Content { name, max_sources, max_destinations, max_events_per_minute })
+        Ok(Content { name, max_sources, max_destinations, max_events_per_minute, body_retention_days })
     }
 }
 
-/// The limits that a patch sets: of sources, of destinations, and of events per minute.
-type Limits = [Option<Option<i32>>; 3];
+/// The limits that a patch sets.
+#[derive(Clone, Copy)]
+struct Limits {
+    max_sources: Option<Option<i32>>,
+    max_destinations: Option<Option<i32>>,
+    max_events_per_minute: Option<Option<i32>>,
+    body_retention_days: Option<Option<i16>>,
+}
 
 impl CustomerPatch {
-    fn limits(&self, problems: &mut Problems) -> Limits {
+    fn limits(&self, retention: Retention, problems: &mut Problems) -> Limits {
         let mut read = |field, given: Option<Option<i64>>| given.map(|given| limit(field, given, problems));
-        let [sources, destinations] =
-            [read("max_sources", self.max_sources), read("max_destinations", self.max_destinations)];
-        [sources, destinations, self.max_events_per_minute.map(|given| rate(given, problems))]
+        let max_sources = read("max_sources", self.max_sources);
+        let max_destinations = read("max_destinations", self.max_destinations);
+        let max_events_per_minute = self.max_events_per_minute.map(|given| rate(given, problems));
+        let body_retention_days = self.body_retention_days.map(|given| retention_days(given, retention, problems));
+        Limits { max_sources, max_destinations, max_events_per_minute, body_retention_days }
     }
 
     /// The content of the customer after this patch.
     fn content(self, row: &CustomerRow, limits: Limits) -> Result<Content, Error> {
-        let [max_sources, max_destinations, max_events_per_minute] = limits;
         let name = self.name.unwrap_or_else(|| row.name.clone());
         if row.id == store::DEFAULT_CUSTOMER && name != row.name {
             return Err(Error::Conflict(Conflict::DefaultCustomer));
         }
         Ok(Content {
             name,
-            max_sources: max_sources.unwrap_or(row.max_sources),
-            max_destinations: max_destinations.unwrap_or(row.max_destinations),
-            max_events_per_minute: max_events_per_minute.unwrap_or(row.max_events_per_minute),
+            max_sources: limits.max_sources.unwrap_or(row.max_sources),
+            max_destinations: limits.max_destinations.unwrap_or(row.max_destinations),
+            max_events_per_minute: limits.max_events_per_minute.unwrap_or(row.max_events_per_minute),
+            body_retention_days: limits.body_retention_days.unwrap_or(row.body_retention_days),
         })
     }
 }
@@ -255,6 +306,12 @@ fn rate(given: Option<i64>, problems: &mut Problems) -> Option<i32> {
     problems.range("max_events_per_minute", given?, 1, MAX_EVENTS_PER_MINUTE)
 }
 
+/// A retention of bodies, which is at most that of the deployment: partitions are dropped with all bodies of a day.
+fn retention_days(given: Option<i64>, retention: Retention, problems: &mut Problems) -> Option<i16> {
+    let days = problems.range("body_retention_days", given?, 1, retention.body_days.into());
+    days.and_then(|days| i16::try_from(days).ok())
+}
+
 fn view(row: CustomerRow) -> Customer {
     Customer {
         id: row.id,
@@ -263,6 +320,7 @@ fn view(row: CustomerRow) -> Customer {
         max_destinations: row.max_destinations,
         max_events_per_minute: row.max_events_per_minute,
         refused_until: row.refused_until.map(Timestamp),
+        body_retention_days: row.body_retention_days,
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
@@ -283,6 +341,7 @@ mod tests {
             max_destinations: None,
             max_events_per_minute: Some(600),
             refused_until: None,
+            body_retention_days: Some(7),
             created_at: at,
             updated_at: at,
         }
@@ -291,7 +350,8 @@ mod tests {
     fn patched(row: &CustomerRow, patch: &str) -> Result<Content, Error> {
         let patch: CustomerPatch = serde_json::from_str(patch).expect("a patch");
         let mut problems = Problems::default();
-        let limits = patch.limits(&mut problems);
+        let retention = Retention { body_days: 30, metadata_days: 90, dedupe_days: 3 };
+        let limits = patch.limits(retention, &mut problems);
         problems.finish()?;
         patch.content(row, limits)
     }
@@ -312,6 +372,13 @@ mod tests {
             assert!(matches!(patched(&acme, wrong), Err(Error::Invalid(_))), "{wrong}");
         }
         assert!(serde_json::from_str::<CustomerPatch>(r#"{"name": null}"#).is_err());
+        assert_eq!(changed.body_retention_days, Some(7));
+        let days = |text: &str| patched(&acme, text).map(|content| content.body_retention_days).ok();
+        assert_eq!(days(r#"{"body_retention_days": 30}"#), Some(Some(30)));
+        assert_eq!(days(r#"{"body_retention_days": null}"#), Some(None));
+        for bad in [0, 31] {
+            assert_eq!(days(&format!("{{\"body_retention_days\": {bad}}}")), None, "{bad}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Error {
     NotFound(Noun),
     /// The body of an event is no longer kept.
     PastRetention(Retention),
+    /// The body of an event was erased.
+    BodyErased,
     /// Fields with invalid values.
     Invalid(Vec<FieldError>),
     /// The request conflicts with the stored state.
@@ -96,6 +98,7 @@ pub enum Noun {
     UnreadableMessage,
     Customer,
     Token,
+    Operation,
 }
 
 impl fmt::Display for Noun {
@@ -112,6 +115,7 @@ impl fmt::Display for Noun {
             Self::UnreadableMessage => "unreadable message",
             Self::Customer => "customer",
             Self::Token => "token",
+            Self::Operation => "operation",
         })
     }
 }
@@ -125,6 +129,8 @@ pub enum Conflict {
     NotPending,
     DestinationGone,
     BodyGone,
+    /// A delivery of the event is pending or held.
+    BodyNeeded,
     NotFailed,
     ReplayFinished,
     /// No master key opens the signing secrets of a destination.
@@ -145,6 +151,7 @@ impl Conflict {
             Self::NotPending => "not_pending",
             Self::DestinationGone => "destination_gone",
             Self::BodyGone => "body_gone",
+            Self::BodyNeeded => "body_needed",
             Self::NotFailed => "not_failed",
             Self::ReplayFinished => "replay_finished",
             Self::SecretClosed => "secret_closed",
@@ -172,8 +179,12 @@ impl Conflict {
                 "the destination of this delivery has been deleted; replay the event to another destination"
             }
             Self::BodyGone => {
-                "the body of this event is past its retention period, so the event can no longer be delivered; ask \
-                 the provider to send it again"
+                "the body of this event is past its retention period or was erased, so the event can no longer be \
+                 delivered; ask the provider to send it again"
+            }
+            Self::BodyNeeded => {
+                "a delivery of this event is pending or held and needs the body; wait until it has ended, or cancel it, \
+                 and then erase the body"
             }
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
             Self::ReplayFinished => {
@@ -191,7 +202,8 @@ impl Conflict {
                  limit raised"
             }
             Self::DefaultCustomer => {
-                "the default customer cannot be renamed, because the URLs of its sources do not contain its name"
+                "the default customer cannot be renamed or deleted: the URLs of its sources do not contain its name, and \
+                 a token that is bound to no customer acts for it"
             }
         }
     }
@@ -218,6 +230,7 @@ impl Error {
             }
             Self::NotFound(noun) => format!("this {noun} does not exist; check the id"),
             Self::PastRetention(retention) => past_retention(*retention),
+            Self::BodyErased => "the body of this event was erased, as body_erased_at of the event says".to_owned(),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
@@ -261,6 +274,7 @@ impl Error {
             | Self::Forbidden(_)
             | Self::NotFound(_)
             | Self::PastRetention(_)
+            | Self::BodyErased
             | Self::Invalid(_)
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
@@ -278,6 +292,8 @@ impl From<store::Error> for Error {
             Kind::Unavailable | Kind::Timeout(_) => Self::Unavailable(cause),
             Kind::Conflict(Constraint::SourceLimit) => Self::Conflict(Conflict::SourceLimit),
             Kind::Conflict(Constraint::DestinationLimit) => Self::Conflict(Conflict::DestinationLimit),
+            // The customer of a call that was in progress.
+            Kind::Conflict(Constraint::CustomerGone) => Self::Conflict(Conflict::ChangedMeanwhile),
             Kind::Conflict(Constraint::CustomerName) => Self::Conflict(Conflict::NameTaken),
             Kind::Interrupted
             | Kind::Locked
@@ -300,6 +316,14 @@ pub(super) fn past_retention(retention: Retention) -> String {
     format!(
         "event bodies are kept for {} days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed",
         retention.body_days
+    )
+}
+
+/// Explains why a replay has skipped events.
+pub(super) fn without_body(retention: Retention) -> String {
+    format!(
+        "{}; or their customer has a shorter body_retention_days, or their bodies were erased",
+        past_retention(retention)
     )
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use model::event::Verification;
 use serde::Serialize;
 use shared::id::{EventId, SourceId};
-use store::events::{self, EventRow, Selection, SummaryRow};
+use store::events::{self, Erased, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
 use super::bodies::Body;
-use super::error::Noun;
+use super::error::{Conflict, Noun};
 use super::fields::Problems;
 use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
@@ -67,6 +67,11 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub same_key_as: Option<EventId>,
+    /// When the body was erased by a call of the API. Absent if it was not; a body whose retention period has passed is
+    /// not erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub body_erased_at: Option<Timestamp>,
 }
 
 /// Why the verification of an event failed.
@@ -162,8 +167,29 @@ pub async fn body(control: &Control, actor: &Actor, id: &str) -> Result<Content,
     let row = find(control, actor, id).await?;
     record::read(control, actor, Action::EventReadBody, Object::of(row.meta.id, row.customer_id)).await?;
     let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
-    let body = body.ok_or(Error::PastRetention(control.config.retention))?;
+    let gone = match row.body_erased_at {
+        Some(_) => Error::BodyErased,
+        None => Error::PastRetention(control.config.retention),
+    };
+    let body = body.ok_or(gone)?;
     Ok(Content { id: row.meta.id, body })
+}
+
+/// Erases the body of an event, which cannot be undone. The event itself stays, and says that its body was erased.
+///
+/// # Errors
+/// Returns an error if the event does not exist, a conflict if a delivery of it is pending or held, or an error if a
+/// query fails.
+pub async fn erase_body(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+    actor.require(Scope::Admin)?;
+    let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
+    let customer = actor.customer()?;
+    let entry = record::entry(actor, Action::EventEraseBody, Object::of(id, customer));
+    match events::erase_body(&control.pool, customer, id, &entry).await? {
+        Erased::Done => Ok(()),
+        Erased::Needed => Err(Error::Conflict(Conflict::BodyNeeded)),
+        Erased::Unknown => Err(Error::NotFound(Noun::Event)),
+    }
 }
 
 /// The body of the first copy whose body differs from that of the event, byte for byte.
@@ -203,5 +229,6 @@ fn summary(row: SummaryRow) -> Event {
         failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
         copies: row.copies,
         same_key_as: row.same_key_as,
+        body_erased_at: row.body_erased_at.map(Timestamp),
     }
 }

@@ -11,7 +11,7 @@ use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{Conflict, Noun, conflict_of, past_retention};
+use super::error::{Conflict, Noun, conflict_of, without_body};
 use super::fields::{Problems, object, optional_object};
 use super::owners::Owners;
 use super::page::{Page, PageRequest};
@@ -417,7 +417,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
         matched_so_far: matched.unwrap_or(row.matched.max(row.processed)),
         processed: row.processed,
         skipped: row.skipped,
-        skipped_reason: (row.skipped > 0).then(|| past_retention(retention)),
+        skipped_reason: (row.skipped > 0).then(|| without_body(retention)),
         created: row.created,
         pending: (row.created - row.succeeded - row.dead - row.cancelled).max(0),
         held,

@@ -7,12 +7,14 @@
 
 use expression::MAX_SOURCE_BYTES;
 use model::destination::MAX_URL_BYTES;
+use model::operation::OperationKind as KindOfOperation;
 use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
     AttemptId as Attempt, AuditEntryId as AuditEntry, CustomerId as Customer, DeliveryId as Delivery,
-    DestinationId as Destination, EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route,
-    SourceId as Source, TokenId as Token, UnreadableMessageId as UnreadableMessage,
+    DestinationId as Destination, EventId as Event, OperationId as Operation, RejectionId as Rejection,
+    ReplayId as Replay, RouteId as Route, SourceId as Source, TokenId as Token,
+    UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
 use shared::source::SafeMethod;
@@ -81,6 +83,8 @@ schemas! {
         "type": "object",
         "description": "The settings of an object, without secrets.",
     });
+    /// The id of an operation.
+    OperationId = id("an operation", Operation::PREFIX);
     /// The name of a source.
     SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.
@@ -158,6 +162,18 @@ schemas! {
          its deliveries. `cancelled`: it was cancelled, or its destination was deleted. `failed`: \
          Tidegate stopped it; see `error`.",
         &["running", "completed", "cancelled", "failed"],
+    );
+    /// What an operation does.
+    OperationKind = choice(
+        "What an operation does. `delete_customer`: it deletes what a customer owned. `reseal`: it encrypts every \
+         stored secret with the first master key.",
+        &KindOfOperation::ALL.map(KindOfOperation::name),
+    );
+    /// The state of an operation.
+    OperationState = choice(
+        "The state of an operation. `running`: it is being worked on. `completed`: it has done all of its work. \
+         `failed`: it has ended and could not do all of its work; see `error`.",
+        &["running", "completed", "failed"],
     );
     /// Where the facts about a provider come from.
     ProviderConfidence = choice(

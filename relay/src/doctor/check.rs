@@ -109,12 +109,25 @@ pub(super) fn standbys(standbys: &Standbys) -> Check {
 pub(super) struct Sealed {
     pub(super) all: usize,
     pub(super) closed: usize,
+    /// How many values another key than the first one has sealed.
+    pub(super) older: usize,
 }
 
-pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
+/// `keys` is the number of keys in `TIDEGATE_MASTER_KEY`.
+pub(super) fn secrets(keys: usize, sources: Sealed, destinations: Sealed) -> Check {
     if sources.closed + destinations.closed == 0 {
         let all = sources.all + destinations.all;
-        return Check::Ok(format!("TIDEGATE_MASTER_KEY decrypts the secrets of all {all} sources and destinations"));
+        let opens = format!("TIDEGATE_MASTER_KEY decrypts the secrets of all {all} sources and destinations");
+        return match (sources.older + destinations.older, keys) {
+            (0, 0 | 1) => Check::Ok(opens),
+            (0, _) => {
+                Check::Ok(format!("{opens}; all are encrypted with its first key, so its older keys may be removed"))
+            }
+            (older, _) => Check::Warn(format!(
+                "{opens}, but {older} values are still encrypted with an older key: keep it, restart every relay with the \
+                 new key first, and run the operation POST /v1/operations {{\"kind\":\"reseal\"}}"
+            )),
+        };
     }
     let of = |what: &str, sealed: Sealed| format!("{} of {} {what}", sealed.closed, sealed.all);
     Check::Fail(format!(
@@ -203,12 +216,17 @@ mod tests {
 
     #[test]
     fn secrets_that_do_not_open_are_counted() {
-        let sealed = |all, closed| Sealed { all, closed };
-        assert_eq!(text(secrets(sealed(3, 0), sealed(2, 0))).0, "ok");
-        let (level, said) = text(secrets(sealed(3, 1), sealed(2, 0)));
+        let sealed = |all, closed| Sealed { all, closed, older: 0 };
+        assert_eq!(text(secrets(1, sealed(3, 0), sealed(2, 0))).0, "ok");
+        let (level, said) = text(secrets(1, sealed(3, 1), sealed(2, 0)));
         assert_eq!(level, "fail");
         assert!(said.contains("1 of 3 sources and 0 of 2 destinations"), "{said}");
-        assert_eq!(text(secrets(sealed(3, 0), sealed(2, 2))).0, "fail");
+        assert_eq!(text(secrets(1, sealed(3, 0), sealed(2, 2))).0, "fail");
+        let (level, said) = text(secrets(2, sealed(3, 0), sealed(2, 0)));
+        assert!(level == "ok" && said.contains("its older keys may be removed"), "{said}");
+        let older = Sealed { older: 4, ..sealed(3, 0) };
+        let (level, said) = text(secrets(2, older, sealed(2, 0)));
+        assert!(level == "warn" && said.contains("4 values are still encrypted with an older key"), "{said}");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, deleting, deliver, descriptors, held, history, last_use, over_rate, replay, sync, undecided, unreadable,
-    waiting,
+    App, api, body_retention, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
+    sync, undecided, unreadable, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -115,6 +115,7 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("replays", replay::run(app(), stop()));
     group.spawn("counts of replays", replay::count(app(), stop()));
     group.spawn("deletion of destinations", deleting::run(pool(), wakers(), stop()));
+    group.spawn("operations", operations::run(app(), stop()));
     group.spawn("unreadable messages", unreadable::run(app().releaser, stop()));
     group.spawn("undecided deliveries", undecided::run(intake(), wakers(), stop()));
     group.spawn("events of held deliveries", held::run(intake(), stop()));
@@ -122,5 +123,9 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("last use of tokens", last_use::run(pool(), app().last_use, stop()));
     group.spawn("edge sync", sync::run(app(), stop()));
     group.spawn("rates of customers", over_rate::run(app(), stop()));
+    group.spawn(
+        "shorter retention of bodies",
+        body_retention::run(pool(), app().config.retention, app().clock, wakers(), stop()),
+    );
     group.spawn("history", history::run(pool(), app().config.retention, app().clock, stop()));
 }

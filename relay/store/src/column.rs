@@ -12,12 +12,13 @@ use model::destination::DestinationState;
 use model::event::Verification;
 use model::health::BreakerName;
 use model::held_by::HeldBy;
+use model::operation::OperationState;
 use model::poison::Poison;
 use model::replay::ReplayState;
 use model::unreadable::Reason;
 use shared::id::{
-    AttemptId, AuditEntryId, CustomerId, DeliveryId, DestinationId, EventId, RejectionId, ReplayId, RouteId, SourceId,
-    TokenId, UnreadableMessageId,
+    AttemptId, AuditEntryId, CustomerId, DeliveryId, DestinationId, EventId, OperationId, RejectionId, ReplayId,
+    RouteId, SourceId, TokenId, UnreadableMessageId,
 };
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgValueRef;
@@ -90,6 +91,7 @@ columns! {
     DeliveryId: Uuid, |id| Some(Self::from_uuid(id));
     DestinationId: Uuid, |id| Some(Self::from_uuid(id));
     EventId: Uuid, |id| Some(Self::from_uuid(id));
+    OperationId: Uuid, |id| Some(Self::from_uuid(id));
     RejectionId: Uuid, |id| Some(Self::from_uuid(id));
     ReplayId: Uuid, |id| Some(Self::from_uuid(id));
     RouteId: Uuid, |id| Some(Self::from_uuid(id));
@@ -100,6 +102,7 @@ columns! {
     DeliveryState: &'r str, Self::from_name;
     DestinationState: &'r str, Self::from_name;
     HeldBy: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Transform));
+    OperationState: &'r str, Self::from_name;
     Poison: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Block));
     ReplayState: &'r str, Self::from_name;
     // A reason of a newer relay: this relay cannot decode what that one could.

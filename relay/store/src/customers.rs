@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
+use super::body_retention;
 use super::column::As;
 use super::configuration::{Change, Version};
 use super::customer_rates;
@@ -25,6 +26,8 @@ pub struct CustomerRow {
     pub max_events_per_minute: Option<i32>,
     /// Until when the edge refuses its events; `None` if it accepts them.
     pub refused_until: Option<OffsetDateTime>,
+    /// For how many days the bodies of its events are kept; `None` if for as long as those of the deployment.
+    pub body_retention_days: Option<i16>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
 }
@@ -36,8 +39,8 @@ macro_rules! customer_rows {
             CustomerRow,
             $before
                 + r#" id as "id!: As<CustomerId>", name, max_sources, max_destinations, max_events_per_minute,
-                      case when refused_until > now() then refused_until end as refused_until, created_at,
-                      updated_at "#
+                      case when refused_until > now() then refused_until end as refused_until, body_retention_days,
+                      created_at, updated_at "#
                 $(+ $after)?,
             $($argument),*
         )
@@ -51,6 +54,7 @@ pub struct Content {
     pub max_sources: Option<i32>,
     pub max_destinations: Option<i32>,
     pub max_events_per_minute: Option<i32>,
+    pub body_retention_days: Option<i16>,
 }
 
 /// The result of a change of a customer.
@@ -84,14 +88,15 @@ pub async fn insert(
 
 async fn insert_in(connection: &mut Connection, id: CustomerId, content: &Content) -> Result<CustomerRow> {
     customer_rows!(
-        "insert into customers (id, name, max_sources, max_destinations, max_events_per_minute)
-         values ($1, $2, $3, $4, $5) returning"
+        "insert into customers (id, name, max_sources, max_destinations, max_events_per_minute, body_retention_days)
+         values ($1, $2, $3, $4, $5, $6) returning"
             + COLUMNS,
         id.uuid(),
         content.name,
         content.max_sources,
         content.max_destinations,
-        content.max_events_per_minute
+        content.max_events_per_minute,
+        content.body_retention_days
     )
     .fetch_one(connection)
     .await
@@ -154,18 +159,23 @@ async fn update(
         customer_rates::change_limit(&mut change, before.id, content.max_events_per_minute).await?;
     }
     let row = customer_rows!(
-        "update customers set name = $2, max_sources = $3, max_destinations = $4, updated_at = clock_timestamp()
+        "update customers set name = $2, max_sources = $3, max_destinations = $4, body_retention_days = $5,
+                              updated_at = clock_timestamp()
          where id = $1 returning"
             + COLUMNS,
         before.id.uuid(),
         content.name,
         content.max_sources,
-        content.max_destinations
+        content.max_destinations,
+        content.body_retention_days
     )
     .fetch_one(&mut *change)
     .await
     .map_err(Error::from)?;
     audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
+    if let Some(days) = row.body_retention_days.filter(|_| row.body_retention_days != before.body_retention_days) {
+        body_retention::begin_again(&mut change, days).await?;
+    }
     let is_renamed = row.name != before.name;
     // A relay may have refused the customer since the row was read, so that alone does not say whether it is refused.
     let may_be_lifted = is_limit_new && before.max_events_per_minute.is_some();
@@ -189,15 +199,19 @@ pub async fn find(pool: &Pool, id: Option<CustomerId>, name: Option<&str>) -> Re
     find_in(&mut pool.acquire().await?, id, name).await
 }
 
-async fn find_in(
+pub(crate) async fn find_in(
     connection: &mut Connection,
     id: Option<CustomerId>,
     name: Option<&str>,
 ) -> Result<Option<CustomerRow>> {
-    customer_rows!("select" + COLUMNS + "from customers where id = $1 or name = $2", id.map(CustomerId::uuid), name)
-        .fetch_optional(connection)
-        .await
-        .map_err(Error::from)
+    customer_rows!(
+        "select" + COLUMNS + "from customers where (id = $1 or name = $2) and deleted_at is null",
+        id.map(CustomerId::uuid),
+        name
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::from)
 }
 
 /// A page of customers, newest first.
@@ -206,7 +220,9 @@ async fn find_in(
 /// Returns an error if the query fails.
 pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<CustomerRow>> {
     customer_rows!(
-        "select" + COLUMNS + "from customers where ($1::uuid is null or id < $1) order by id desc limit $2",
+        "select"
+            + COLUMNS
+            + "from customers where ($1::uuid is null or id < $1) and deleted_at is null order by id desc limit $2",
         cursor,
         limit
     )
@@ -234,20 +250,21 @@ pub async fn of_source(pool: &Pool, source: SourceId) -> Result<Option<CustomerI
     Ok(customer.fetch_optional(pool).await?.map(CustomerId::from_uuid))
 }
 
-/// Checks that a customer may have one more source. The change that inserts the source locks out all others, so none
+/// Checks that a customer exists and may have one more source. The change that inserts the source locks out all others, so none
 /// comes between the check and the insertion.
 ///
 /// # Errors
-/// Returns [`Constraint::SourceLimit`] if it may not, or an error if the query fails.
+/// Returns [`Constraint::SourceLimit`] if it may not, [`Constraint::CustomerGone`] if it was deleted, or an error if the
+/// query fails.
 pub(crate) async fn room_for_source(connection: &mut Connection, customer: CustomerId) -> Result<()> {
     let full = sqlx::query_scalar!(
-        r#"select (select count(*) from sources where customer_id = $1) >= max_sources as "full"
-           from customers where id = $1 and max_sources is not null"#,
+        r#"select coalesce((select count(*) from sources where customer_id = $1) >= max_sources, false) as "full!"
+           from customers where id = $1 and deleted_at is null"#,
         customer.uuid()
     )
     .fetch_optional(connection)
     .await?;
-    room(full.flatten(), Constraint::SourceLimit)
+    room(full, Constraint::SourceLimit)
 }
 
 /// Checks that a customer may have one more destination, as [`room_for_source`] does.
@@ -256,18 +273,20 @@ pub(crate) async fn room_for_source(connection: &mut Connection, customer: Custo
 /// Returns [`Constraint::DestinationLimit`] if it may not, or an error if the query fails.
 pub(crate) async fn room_for_destination(connection: &mut Connection, customer: CustomerId) -> Result<()> {
     let full = sqlx::query_scalar!(
-        r#"select (select count(*) from destinations where customer_id = $1) >= max_destinations as "full"
-           from customers where id = $1 and max_destinations is not null"#,
+        r#"select coalesce((select count(*) from destinations where customer_id = $1) >= max_destinations, false)
+                      as "full!"
+           from customers where id = $1 and deleted_at is null"#,
         customer.uuid()
     )
     .fetch_optional(connection)
     .await?;
-    room(full.flatten(), Constraint::DestinationLimit)
+    room(full, Constraint::DestinationLimit)
 }
 
 fn room(full: Option<bool>, limit: Constraint) -> Result<()> {
     match full {
         Some(true) => Err(Error::new(Kind::Conflict(limit), "the customer has reached its limit")),
-        Some(false) | None => Ok(()),
+        Some(false) => Ok(()),
+        None => Err(Error::new(Kind::Conflict(Constraint::CustomerGone), "the customer was deleted")),
     }
 }

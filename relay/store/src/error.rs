@@ -71,6 +71,8 @@ pub enum Constraint {
     SourceLimit,
     /// The customer already has as many destinations as it may have.
     DestinationLimit,
+    /// The customer has been deleted.
+    CustomerGone,
     /// A row that is referred to has been deleted.
     Reference,
 }

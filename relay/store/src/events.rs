@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::admit::insert_deliveries;
 use super::audit::{self, NewEntry};
 use super::column::{As, Maybe, meta};
-use super::configuration::Version;
+use super::configuration::{Change, Version};
 use super::new_event::NewEvent;
 use super::search::{self, Order, Range, Search, remaining};
 use super::{copies, keys};
@@ -32,6 +32,8 @@ pub struct SummaryRow {
     pub failure_detail: Option<String>,
     pub copies: i32,
     pub same_key_as: Option<EventId>,
+    /// When the body was erased; `None` if it was not.
+    pub body_erased_at: Option<OffsetDateTime>,
 }
 
 /// An event without its body.
@@ -47,6 +49,8 @@ pub struct EventRow {
     pub failure_detail: Option<String>,
     pub copies: i32,
     pub same_key_as: Option<EventId>,
+    /// When the body was erased; `None` if it was not.
+    pub body_erased_at: Option<OffsetDateTime>,
 }
 
 /// The first copy of an event that has another body.
@@ -111,7 +115,7 @@ async fn page(
         r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
                   sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
                   verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>"
+                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
            from events left join sources on sources.id = events.source_id
            where (events.customer_id = $1 or $1::uuid is null)
              and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
@@ -142,7 +146,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
                   source_id as "source_id!: As<SourceId>", sources.name as "source_name?", received_at, stored_at,
                   type as event_type, provider_event_id, method, query, headers, body_size,
                   verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>"
+                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -161,6 +165,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         failure_detail: row.failure_detail,
         copies: row.copies,
         same_key_as: row.same_key_as.into(),
+        body_erased_at: row.body_erased_at,
     }))
 }
 
@@ -196,6 +201,49 @@ pub async fn changed_copy(pool: &Pool, event: EventId) -> Result<Option<ChangedC
 pub async fn changed_copy_body(pool: &Pool, event: EventId) -> Result<Option<Vec<u8>>> {
     let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event.uuid());
     Ok(body.fetch_optional(pool).await?.flatten())
+}
+
+/// The result of an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    Done,
+    /// Nothing was erased: a delivery of the event is pending or held.
+    Needed,
+    /// There is no such event.
+    Unknown,
+}
+
+/// Erases the body of an event wherever it is stored: the body itself, that of a changed copy, and the unreadable message
+/// that became the event. It is alone with the configuration, so no transaction makes a delivery of the event
+/// concurrently. Erasing a body twice has no effect.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was erased, or the response to the commit was lost.
+pub async fn erase_body(pool: &Pool, customer: CustomerId, event: EventId, entry: &NewEntry) -> Result<Erased> {
+    let mut change = Change::begin(pool).await?;
+    let found = sqlx::query!(
+        r#"select exists (select from pending_deliveries where event_id = $2) as "needed!",
+                  body_erased_at is not null as "erased!"
+           from events where customer_id = $1 and id = $2 for update"#,
+        customer.uuid(),
+        event.uuid()
+    )
+    .fetch_optional(&mut *change)
+    .await?;
+    match found {
+        None => return Ok(Erased::Unknown),
+        Some(row) if row.erased => return Ok(Erased::Done),
+        Some(row) if row.needed => return Ok(Erased::Needed),
+        Some(_) => {}
+    }
+    sqlx::query!("update events set body_erased_at = coalesce(body_erased_at, now()) where id = $1", event.uuid())
+        .execute(&mut *change)
+        .await?;
+    sqlx::query!("delete from event_bodies where event_id = $1", event.uuid()).execute(&mut *change).await?;
+    sqlx::query!("delete from unreadable_messages where event_id = $1", event.uuid()).execute(&mut *change).await?;
+    audit::record(&mut change, entry).await?;
+    change.commit_unchanged().await?;
+    Ok(Erased::Done)
 }
 
 /// The result of a release.

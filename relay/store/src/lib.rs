@@ -12,6 +12,8 @@
 //!    destination or a route. It is the first statement of its transaction.
 //! 2. rows of `customers`, `sources`, `destinations` and `routes`, and their dependent rows: `route_versions`,
 //!    `destination_health`, `deleted_sources`, `deleted_destinations`
+//!
+//!    A chunk of an operation locks the row of `operations` before these; it never waits for that row.
 //! 3. the advisory lock for taking shards, `replicas`, `shards`
 //! 4. incoming data: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
 //!    `rejections`, `unreadable_messages`
@@ -32,12 +34,14 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 pub mod admit;
 pub mod audit;
+pub mod body_retention;
 mod column;
 pub mod configuration;
 pub mod copies;
 pub mod counters;
 pub mod customer_rates;
 pub mod customers;
+pub mod deleted_customers;
 pub mod deleted_destinations;
 pub mod deliveries;
 pub mod destination_health;
@@ -51,6 +55,7 @@ pub mod held;
 mod keys;
 pub mod leases;
 pub mod new_event;
+pub mod operations;
 pub mod owned;
 pub mod partitions;
 pub mod pending;

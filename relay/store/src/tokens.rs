@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
-use crate::{Error, Pool, Result};
+use crate::{Constraint, Error, Kind, Pool, Result};
 
 /// A token as it is stored, without its hash.
 #[derive(Debug, Clone)]
@@ -58,8 +58,10 @@ pub struct New<'a> {
 /// Returns [`crate::Constraint::Reference`] if the customer does not exist, or an error if the query fails.
 pub async fn insert(pool: &Pool, token: &New<'_>, entry: &NewEntry) -> Result<()> {
     let mut transaction = pool.begin().await?;
-    sqlx::query!(
-        "insert into tokens (id, name, hash, hint, customer_id, scopes, expires_at) values ($1, $2, $3, $4, $5, $6, $7)",
+    let inserted = sqlx::query!(
+        "insert into tokens (id, name, hash, hint, customer_id, scopes, expires_at)
+         select $1, $2, $3, $4, $5, $6, $7
+         where not exists (select from customers where id = $5 and deleted_at is not null)",
         token.id.uuid(),
         token.name,
         token.hash,
@@ -70,6 +72,9 @@ pub async fn insert(pool: &Pool, token: &New<'_>, entry: &NewEntry) -> Result<()
     )
     .execute(&mut *transaction)
     .await?;
+    if inserted.rows_affected() == 0 {
+        return Err(Error::new(Kind::Conflict(Constraint::Reference), "the customer was deleted"));
+    }
     audit::record(&mut transaction, entry).await?;
     transaction.commit().await
 }
@@ -82,7 +87,8 @@ pub async fn presented(pool: &Pool, hash: &[u8]) -> Result<Option<Presented>> {
     sqlx::query_as!(
         Presented,
         r#"select tokens.id as "id!: As<TokenId>", tokens.name, customer_id as "customer_id!: Maybe<CustomerId>",
-                  customers.name as "customer_name?", scopes, expires_at, revoked_at, last_used_at, now() as "now!"
+                  customers.name as "customer_name?", scopes, expires_at,
+                  least(revoked_at, customers.deleted_at) as revoked_at, last_used_at, now() as "now!"
            from tokens left join customers on customers.id = customer_id
            where hash = $1"#,
         hash

@@ -13,6 +13,8 @@ pub struct Waiting {
     pub counts: bool,
     /// Deliveries to a deleted destination are to be cancelled.
     pub deletions: bool,
+    /// A chunk of an operation is due.
+    pub operations: bool,
     /// Undecided deliveries are to be decided now, or the route of held deliveries was changed.
     pub undecided: bool,
 }
@@ -27,6 +29,7 @@ pub async fn look(pool: &Pool) -> Result<Waiting> {
         r#"select exists (select from replays where state = 'running') as "replays!",
                   exists (select from replays where state = 'running' and counting) as "counts!",
                   exists (select from deleted_destinations) as "deletions!",
+                  exists (select from operations where state = 'running' and next_at <= now()) as "operations!",
                   exists (select from pending_deliveries where decide_at <= now())
                   or exists (
                       select from routes

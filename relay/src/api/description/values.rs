@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 19] = [
+pub(in crate::api) const MEANINGS: [Meanings; 21] = [
     (
         "DeliveryState",
         "",
@@ -214,6 +214,23 @@ pub(in crate::api) const MEANINGS: [Meanings; 19] = [
             ("completed", "the replay has created all of its deliveries"),
             ("cancelled", "the replay was cancelled, or its destination was deleted"),
             ("failed", "Tidegate stopped the replay; see `error`"),
+        ],
+    ),
+    (
+        "OperationKind",
+        "",
+        &[
+            ("delete_customer", "deletes what a customer owned"),
+            ("reseal", "encrypts every stored secret with the first key in `TIDEGATE_MASTER_KEY`"),
+        ],
+    ),
+    (
+        "OperationState",
+        "",
+        &[
+            ("running", "being worked on"),
+            ("completed", "all of the work is done"),
+            ("failed", "the operation has ended and could not do all of its work; see `error`"),
         ],
     ),
     (

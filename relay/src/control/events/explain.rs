@@ -254,6 +254,7 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
             failure_detail: row.failure_detail,
             copies: row.copies,
             same_key_as: row.same_key_as,
+            body_erased_at: row.body_erased_at,
         }),
     })
 }

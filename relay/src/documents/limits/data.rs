@@ -15,7 +15,7 @@ use crate::intake::{self, arrival, routing};
 use crate::over_rate::{self, decision};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{self, chunk, cut, worker};
-use crate::{configuration, deleting, undecided, wall_clock};
+use crate::{body_retention, configuration, deleting, operations, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
     table(page, "`Retry-After` and other waits", "", &waits());
@@ -566,6 +566,36 @@ fn background() -> Vec<Bound> {
             "deliveries of a deleted destination that one transaction cancels",
             count(deleting::CHUNK),
             "limits the time for which rows are locked",
+        ),
+        fixed!(
+            "rows that one chunk of an operation reads",
+            format!("{}, a quarter after each failure", count(operations::CHUNK)),
+            "limits the time for which rows are locked",
+        ),
+        fixed!(
+            "sources or destinations whose secrets one transaction encrypts again",
+            count(operations::resealing::AT_ONCE),
+            "limits the time for which no event is stored",
+        ),
+        fixed!(
+            "pause between two chunks of an operation, at least",
+            time(operations::LEAST_PAUSE),
+            "leaves the database to deliveries"
+        ),
+        fixed!(
+            "pause of an operation after a chunk that failed",
+            format!("{}, doubled up to {}", time(operations::FIRST_RETRY), time(operations::LONGEST_RETRY)),
+            "gives the cause time to pass",
+        ),
+        fixed!(
+            "the newest attempts of a deleted customer are deleted",
+            format!("{} after the call", time(store::deleted_customers::LATE)),
+            "lets attempts in flight end",
+        ),
+        fixed!(
+            "bodies of customers with a shorter retention are deleted",
+            format!("every {}, {} events at a time", time(body_retention::INTERVAL), count(body_retention::CHUNK)),
+            "leaves the database to deliveries",
         ),
         fixed!("undecided deliveries that are evaluated concurrently", count(undecided::AT_ONCE), "limits memory"),
         fixed!("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "lets relays read them late"),

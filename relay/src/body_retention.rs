@@ -1,0 +1,128 @@
+//! Deletes the bodies of customers whose retention of bodies is shorter than that of the deployment.
+//!
+//! Every customer's other bodies, and everything else, are dropped with the partition of their day ([`crate::history`]).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::unix_time;
+use shared::id::uuid_v7_floor;
+use store::Pool;
+use store::body_retention::{self, Walk};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::history::{GRACE_DAYS, Retention};
+use crate::waiting::Wakers;
+use crate::wall_clock::WallClock;
+
+/// How often the relay looks for bodies to delete. A body may be kept that much longer than its retention.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(600);
+
+/// The most events that one chunk visits. It takes some tens of milliseconds.
+pub(crate) const CHUNK: i64 = 2_000;
+
+/// How many noted bodies one chunk checks.
+const CHECKED_AT_ONCE: i64 = 200;
+
+/// The shortest pause between two chunks.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a walk visits recent events again.
+const REPEAT_AFTER: Duration = Duration::from_secs(86_400);
+
+/// How many days before its end a repeated walk begins: longer than a queue keeps a message, because an event is stored
+/// under the time at which it arrived.
+const REPEATED_DAYS: u64 = 16;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Deletes until `stop`; the first time at once. It is woken when a customer has got another retention.
+pub async fn run(
+    pool: Pool,
+    retention: Retention,
+    clock: Arc<WallClock>,
+    wakers: Arc<Wakers>,
+    stop: CancellationToken,
+) {
+    loop {
+        let round = async {
+            if let Err(error) = round(&pool, retention, &clock).await {
+                tracing::warn!(%error, "could not delete the bodies of customers with a shorter retention; retrying");
+            }
+        };
+        tokio::select! {
+            () = round => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = wakers.body_retention.notified() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn round(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Result<()> {
+    // One of the two clocks is wrong, and a deleted body cannot be recovered.
+    if let Some(wrong) = clock.is_wrong().await? {
+        tracing::warn!(error = wrong, "the deletion of bodies is suspended until the clocks agree");
+        return Ok(());
+    }
+    while body_retention::delete_unneeded(pool, CHECKED_AT_ONCE).await? {
+        tokio::time::sleep(LEAST_PAUSE).await;
+    }
+    for walk in body_retention::walks(pool).await? {
+        let now_ms = unix_time::unix_ms(store::health::now(pool).await?);
+        let Some(span) = span(now_ms, walk.days, retention) else { continue };
+        body_retention::repeat(pool, walk, span.repeated_from, REPEAT_AFTER).await?;
+        visit(pool, walk, span).await?;
+    }
+    Ok(())
+}
+
+async fn visit(pool: &Pool, walk: Walk, span: Span) -> store::Result<()> {
+    loop {
+        let begun = Instant::now();
+        if body_retention::visit(pool, walk, span.from, span.until, CHUNK).await?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(begun.elapsed().max(LEAST_PAUSE)).await;
+    }
+}
+
+/// The ids that a walk visits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    /// No earlier event has a body.
+    from: Uuid,
+    /// Where a repeated walk begins.
+    repeated_from: Uuid,
+    /// The bodies of later events are kept.
+    until: Uuid,
+}
+
+/// The span of the walk for this number of days; `None` if it is not shorter than the retention of the deployment.
+fn span(now_ms: u64, days: i16, retention: Retention) -> Option<Span> {
+    let days = u16::try_from(days).ok().filter(|days| *days < retention.body_days)?;
+    let floor = |days: u64| uuid_v7_floor(now_ms.saturating_sub(days * DAY_MS));
+    let days = u64::from(days);
+    let from = floor(u64::from(retention.body_days) + GRACE_DAYS.unsigned_abs() + 1);
+    Some(Span { from, repeated_from: floor(days + REPEATED_DAYS).max(from), until: floor(days) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_visits_what_is_older_than_its_days_and_may_still_have_a_body() {
+        const NOW_MS: u64 = 1_764_000_000_000;
+        let retention = Retention { body_days: 30, metadata_days: 90, dedupe_days: 3 };
+        let at = |days: u64| uuid_v7_floor(NOW_MS - days * DAY_MS);
+        let of = |days| span(NOW_MS, days, retention);
+        assert_eq!(of(7), Some(Span { from: at(32), repeated_from: at(23), until: at(7) }));
+        assert_eq!(of(29).map(|span| span.repeated_from), Some(at(32)));
+        assert_eq!((of(30), of(90)), (None, None), "the partitions are dropped earlier");
+    }
+}

@@ -1,0 +1,184 @@
+//! Deletes the bodies of customers whose retention of bodies is shorter than that of the deployment.
+//!
+//! Partitions hold the bodies of all customers, so these bodies are deleted row by row. A *walk* visits the events of all
+//! customers in the order of their ids, once for each number of days, and deletes the bodies of the customers with that
+//! retention. The transaction of a chunk also moves the walk. A body that a pending delivery needs is noted, and is
+//! deleted when the delivery has ended.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{Connection, Error, Pool, Result};
+
+/// The most bytes of bodies that one chunk deletes, unless a single body is larger.
+const MOST_BYTES: i64 = 32 << 20;
+
+/// How soon it is checked again whether a delivery still needs a body.
+const CHECK_AGAIN: Duration = Duration::from_secs(600);
+
+/// The walk for one number of days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// The retention of bodies of some customers, in days.
+    pub days: i16,
+    /// The bodies of events before this id have been visited; `None` if it has not begun.
+    pub until: Option<Uuid>,
+}
+
+/// Makes the walk for this number of days visit all events again, because a customer has got this retention. It waits for
+/// a chunk that is being visited, which may not know of the customer.
+pub(crate) async fn begin_again(connection: &mut Connection, days: i16) -> Result<()> {
+    sqlx::query!(
+        "insert into body_retention (days, until_id) values ($1, $2)
+         on conflict (days) do update set until_id = excluded.until_id, begun_at = excluded.begun_at",
+        days,
+        Uuid::nil()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The walks for every retention that customers have.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn walks(pool: &Pool) -> Result<Vec<Walk>> {
+    sqlx::query_as!(
+        Walk,
+        r#"select wanted.days as "days!", until_id as "until?"
+           from (select distinct body_retention_days as days from customers where body_retention_days is not null) wanted
+           left join body_retention on body_retention.days = wanted.days
+           order by 1"#
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
+}
+
+/// Visits the next events of a walk, from `from` to before `until`, at most `limit`. Returns where it continues; `None` if
+/// it has come to `until`, or if another replica is at it.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
+pub async fn visit(pool: &Pool, walk: Walk, from: Uuid, until: Uuid, limit: i64) -> Result<Option<Uuid>> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        "insert into body_retention (days, until_id) values ($1, $2) on conflict (days) do nothing",
+        walk.days,
+        from
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let at =
+        sqlx::query_scalar!("select until_id from body_retention where days = $1 for update skip locked", walk.days)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let Some(at) = at else { return Ok(None) };
+    let from = from.max(at);
+    let rows = sqlx::query!(
+        "select id, customer_id, body_size from events where id >= $1 and id < $2 order by id limit $3",
+        from,
+        until,
+        limit
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let customers = sqlx::query_scalar!("select id from customers where body_retention_days = $1", walk.days)
+        .fetch_all(&mut *transaction)
+        .await?;
+    let mut taken = 0;
+    let mut bytes = 0_i64;
+    let mut ids = Vec::new();
+    for row in &rows {
+        let is_owned = customers.contains(&row.customer_id);
+        bytes = bytes.saturating_add(if is_owned { row.body_size.into() } else { 0 });
+        if bytes > MOST_BYTES && taken > 0 {
+            break;
+        }
+        taken += 1;
+        ids.extend(is_owned.then_some(row.id));
+    }
+    delete_or_note(&mut transaction, &ids).await?;
+    let is_full = taken < rows.len() || i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
+    let next = rows.get(taken.saturating_sub(1)).filter(|_| is_full).map(|row| crate::search::after(row.id));
+    sqlx::query!("update body_retention set until_id = $2 where days = $1", walk.days, next.unwrap_or(until))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(next)
+}
+
+/// Deletes the bodies of these events, and notes those that pending deliveries need.
+async fn delete_or_note(connection: &mut Connection, events: &[Uuid]) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let needed = needed(connection, events).await?;
+    sqlx::query!(
+        "insert into needed_bodies (event_id, check_at)
+         select event.id, now() + $2::float8 * interval '1 second' from unnest($1::uuid[]) as event (id)
+         on conflict do nothing",
+        &needed,
+        CHECK_AGAIN.as_secs_f64()
+    )
+    .execute(&mut *connection)
+    .await?;
+    let unneeded: Vec<Uuid> = events.iter().filter(|id| !needed.contains(id)).copied().collect();
+    sqlx::query!("delete from event_bodies where event_id = any($1)", &unneeded).execute(connection).await?;
+    Ok(())
+}
+
+async fn needed(connection: &mut Connection, events: &[Uuid]) -> Result<Vec<Uuid>> {
+    let needed =
+        sqlx::query_scalar!("select distinct event_id from pending_deliveries where event_id = any($1)", events);
+    needed.fetch_all(connection).await.map_err(Error::from)
+}
+
+/// Deletes the noted bodies that no pending delivery needs any more, at most `limit`. Returns whether there may be more.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
+pub async fn delete_unneeded(pool: &Pool, limit: i64) -> Result<bool> {
+    let mut transaction = pool.begin().await?;
+    let due = sqlx::query_scalar!(
+        "select event_id from needed_bodies where check_at <= now() order by check_at limit $1 for update skip locked",
+        limit
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    if due.is_empty() {
+        return Ok(false);
+    }
+    let needed = needed(&mut transaction, &due).await?;
+    let unneeded: Vec<Uuid> = due.iter().filter(|id| !needed.contains(id)).copied().collect();
+    sqlx::query!(
+        "update needed_bodies set check_at = now() + $2::float8 * interval '1 second' where event_id = any($1)",
+        &needed,
+        CHECK_AGAIN.as_secs_f64()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!("delete from needed_bodies where event_id = any($1)", &unneeded).execute(&mut *transaction).await?;
+    sqlx::query!("delete from event_bodies where event_id = any($1)", &unneeded).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(i64::try_from(due.len()).is_ok_and(|count| count >= limit))
+}
+
+/// Makes a walk visit the events from `from` on again, if it has not begun to do so for `pause`.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn repeat(pool: &Pool, walk: Walk, from: Uuid, pause: Duration) -> Result<bool> {
+    let repeated = sqlx::query!(
+        "update body_retention set until_id = $2, begun_at = now()
+         where days = $1 and until_id > $2 and begun_at < now() - $3::float8 * interval '1 second'",
+        walk.days,
+        from,
+        pause.as_secs_f64()
+    )
+    .execute(pool)
+    .await?;
+    Ok(repeated.rows_affected() > 0)
+}

@@ -1,0 +1,308 @@
+//! Operations: bulk work in the background, in chunks.
+//!
+//! The transaction of a chunk locks the row of its operation first, and moves the cursor last. So the work and the
+//! cursor are committed together, and one replica at a time works on an operation. A chunk that fails is rolled back and
+//! recorded by a statement of its own.
+
+use std::time::Duration;
+
+use model::operation::{OperationKind, OperationState};
+use serde_json::Value;
+use shared::id::{CustomerId, OperationId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::column::{As, Maybe};
+use crate::{Connection, Error, Pool, Result, Transaction};
+
+/// The most running operations that a relay reads at a time.
+const DUE_AT_ONCE: i64 = 100;
+
+/// An operation as it is stored.
+#[derive(Debug, Clone)]
+pub struct OperationRow {
+    pub id: OperationId,
+    /// The customer that owns it; `None` if it belongs to the deployment.
+    pub customer_id: Option<CustomerId>,
+    /// A newer relay may have stored a kind that this one does not know.
+    pub kind: String,
+    pub state: OperationState,
+    pub parameters: Value,
+    pub processed: i64,
+    pub failed: i64,
+    pub total: Option<i64>,
+    pub error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// The query for [`OperationRow`]s with this text after its columns.
+macro_rules! operation_rows {
+    ($after:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            OperationRow,
+            r#"select id as "id!: As<OperationId>", customer_id as "customer_id!: Maybe<CustomerId>", kind,
+                      state as "state!: As<OperationState>", parameters, processed, failed, total, error, created_at,
+                      updated_at, finished_at
+               from operations "#
+                + $after,
+            $($argument),*
+        )
+    };
+}
+
+/// A new operation.
+#[derive(Debug)]
+pub struct New {
+    pub id: OperationId,
+    /// `None` for an operation of the deployment.
+    pub customer: Option<CustomerId>,
+    pub kind: OperationKind,
+    /// The first step.
+    pub step: &'static str,
+    pub parameters: Value,
+    pub total: Option<i64>,
+}
+
+/// A running operation at one place.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub id: OperationId,
+    pub kind: String,
+    pub parameters: Value,
+    pub step: String,
+    /// How far the step has come; `None` at its beginning.
+    pub cursor: Option<Uuid>,
+    pub failed: i64,
+    /// How often in a row a chunk has failed here.
+    pub tries: i32,
+    pub created_at: OffsetDateTime,
+    /// How long the operation has existed, in seconds by the database's clock.
+    pub age_s: f64,
+    /// How long until the next chunk may begin, in seconds.
+    pub wait_s: f64,
+}
+
+/// Where an operation continues after a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    pub step: &'static str,
+    pub cursor: Option<Uuid>,
+    /// How many rows or values the chunk has processed.
+    pub processed: i64,
+    /// How many of them it could not process.
+    pub failed: i64,
+    /// How long the next chunk waits.
+    pub wait: Duration,
+}
+
+/// The transaction of a chunk. It is rolled back if it is dropped.
+#[derive(Debug)]
+pub struct Chunk {
+    pub(crate) transaction: Transaction,
+    place: Place,
+}
+
+/// Stores a new operation. It runs in the transaction that makes the operation necessary, if there is one.
+pub(crate) async fn insert_in(connection: &mut Connection, new: &New) -> Result<OperationRow> {
+    sqlx::query!(
+        "insert into operations (id, customer_id, kind, step, parameters, total) values ($1, $2, $3, $4, $5, $6)",
+        new.id.uuid(),
+        new.customer.map(CustomerId::uuid),
+        new.kind.name(),
+        new.step,
+        new.parameters,
+        new.total
+    )
+    .execute(&mut *connection)
+    .await?;
+    operation_rows!("where id = $1", new.id.uuid()).fetch_one(connection).await.map_err(Error::from)
+}
+
+/// An operation of this customer, or with `None` of any customer or of the deployment.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(pool: &Pool, customer: Option<CustomerId>, id: OperationId) -> Result<Option<OperationRow>> {
+    operation_rows!(
+        "where (customer_id = $1 or $1::uuid is null) and id = $2",
+        customer.map(CustomerId::uuid),
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(Error::from)
+}
+
+/// A page of the operations of a customer, or with `None` of all customers and the deployment, newest first.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn page(
+    pool: &Pool,
+    customer: Option<CustomerId>,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<OperationRow>> {
+    operation_rows!(
+        "where (customer_id = $1 or $1::uuid is null) and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.map(CustomerId::uuid),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
+}
+
+/// The running operations of these kinds, next one first.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn running(pool: &Pool, kinds: &[OperationKind]) -> Result<Vec<Place>> {
+    let kinds: Vec<String> = kinds.iter().map(|kind| kind.name().to_owned()).collect();
+    sqlx::query_as!(
+        Place,
+        r#"select id as "id!: As<OperationId>", kind, parameters, step, cursor_id as cursor, failed, tries, created_at,
+                  extract(epoch from now() - created_at)::float8 as "age_s!",
+                  greatest(0, extract(epoch from next_at - now()))::float8 as "wait_s!"
+           from operations where state = 'running' and kind = any($1) order by next_at, id limit $2"#,
+        &kinds,
+        DUE_AT_ONCE
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
+}
+
+impl Chunk {
+    /// Begins a chunk of a running operation; `None` if another replica works on it, if it is not due, or if it is no
+    /// longer at this place.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails.
+    pub async fn begin(pool: &Pool, place: &Place) -> Result<Option<Self>> {
+        Self::of(pool.begin().await?, place).await
+    }
+
+    /// As [`Self::begin`], in a transaction that has begun.
+    pub(crate) async fn of(mut transaction: Transaction, place: &Place) -> Result<Option<Self>> {
+        let is_there = lock(&mut transaction, place).await?;
+        Ok(is_there.then(|| Self { transaction, place: place.clone() }))
+    }
+
+    /// Commits the chunk and moves the operation.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
+    pub async fn commit(mut self, next: &Next) -> Result<()> {
+        advance(&mut self.transaction, self.place.id, next).await?;
+        self.transaction.commit().await
+    }
+
+    /// Commits the chunk and ends the operation: as completed, or as failed with this error.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn finish(mut self, processed: i64, error: Option<&str>) -> Result<()> {
+        finish(&mut self.transaction, self.place.id, processed, error).await?;
+        self.transaction.commit().await
+    }
+}
+
+/// Locks the row of a running operation that is due and at this place. Returns false if there is none, or if another
+/// replica has locked it.
+pub(crate) async fn lock(connection: &mut Connection, place: &Place) -> Result<bool> {
+    let locked = sqlx::query_scalar!(
+        "select id from operations
+         where id = $1 and state = 'running' and step = $2 and cursor_id is not distinct from $3 and next_at <= now()
+         for update skip locked",
+        place.id.uuid(),
+        place.step,
+        place.cursor
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(locked.is_some())
+}
+
+pub(crate) async fn advance(connection: &mut Connection, id: OperationId, next: &Next) -> Result<()> {
+    sqlx::query!(
+        "update operations
+         set step = $2, cursor_id = $3, processed = processed + $4, failed = failed + $5, tries = 0, error = null,
+             updated_at = clock_timestamp(), next_at = clock_timestamp() + $6::float8 * interval '1 second'
+         where id = $1",
+        id.uuid(),
+        next.step,
+        next.cursor,
+        next.processed,
+        next.failed,
+        next.wait.as_secs_f64()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn finish(
+    connection: &mut Connection,
+    id: OperationId,
+    processed: i64,
+    error: Option<&str>,
+) -> Result<()> {
+    sqlx::query!(
+        "update operations
+         set state = case when $3::text is null then 'completed' else 'failed' end, error = $3,
+             processed = processed + $2, tries = 0, updated_at = clock_timestamp(), finished_at = clock_timestamp()
+         where id = $1",
+        id.uuid(),
+        processed,
+        error
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Moves an operation whose step needs no transaction of its own. Does nothing if it is no longer at this place.
+///
+/// # Errors
+/// Returns an error if a query fails; then the step is repeated.
+pub async fn move_on(pool: &Pool, place: &Place, next: &Next) -> Result<()> {
+    match Chunk::begin(pool, place).await? {
+        Some(chunk) => chunk.commit(next).await,
+        None => Ok(()),
+    }
+}
+
+/// Deletes operations that ended more than this number of days ago.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn forget(pool: &Pool, days: u16) -> Result<()> {
+    sqlx::query!("delete from operations where finished_at < now() - $1::float8 * interval '1 day'", f64::from(days))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Records why a chunk has failed. The next try begins after `pause`.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn record(pool: &Pool, place: &Place, error: &str, pause: Duration) -> Result<()> {
+    sqlx::query!(
+        "update operations
+         set tries = tries + 1, error = $4, updated_at = now(), next_at = now() + $5::float8 * interval '1 second'
+         where id = $1 and state = 'running' and step = $2 and cursor_id is not distinct from $3",
+        place.id.uuid(),
+        place.step,
+        place.cursor,
+        error,
+        pause.as_secs_f64()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
