@@ -65,6 +65,8 @@ settings! {
         "the maximum pause between two pulls of an empty queue, in milliseconds (50 to 60000). Cloudflare bills every pull; a longer pause delays the first event after an idle period";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
         "the IP address and port that the REST API listens on";
+    PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
+        "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
@@ -103,6 +105,8 @@ pub struct Config {
     pub edge_admin_token: Secret,
     pub queue: QueueConfig,
     pub listen: SocketAddr,
+    /// The URL under which browsers reach the relay.
+    pub public_url: Option<Url>,
     pub retention: Retention,
     pub egress_allow: Vec<IpNet>,
     pub max_body_bytes: u64,
@@ -162,6 +166,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let listen = reader.parse(&LISTEN, |text| {
         text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
+    let public_url = reader.parse(&PUBLIC_URL, public_url);
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
     let body_days = reader.parse(&BODY_RETENTION_DAYS, |text| days(text, LEAST_RETENTION_DAYS, 3_650));
@@ -207,6 +212,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
                 idle: idle?,
             },
             listen: listen?,
+            public_url: public_url?,
             retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,
             max_body_bytes: max_body_bytes?,
@@ -315,6 +321,20 @@ fn http_url(text: &str) -> Result<Url, String> {
         Ok(url)
     } else {
         Err("must be a URL such as https://hooks.example.com".to_owned())
+    }
+}
+
+/// The URL under which browsers reach the relay; `None` if the text is empty.
+fn public_url(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = http_url(text)?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if is_bare {
+        Ok(Some(url))
+    } else {
+        Err("must be a scheme and a host, such as https://tidegate.example.com".to_owned())
     }
 }
 
@@ -451,6 +471,19 @@ mod tests {
                 "TIDEGATE_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn the_public_url_has_a_host_and_no_path() {
+        let url = |text| public_url(text).map(|url| url.map(String::from));
+        assert_eq!(url(""), Ok(None));
+        assert_eq!(url("https://Tidegate.example.com"), Ok(Some("https://tidegate.example.com/".to_owned())));
+        assert_eq!(url("http://localhost:8400/"), Ok(Some("http://localhost:8400/".to_owned())));
+        for wrong in
+            ["https://a.example/app", "https://a.example/?b", "https://u@a.example", "ftp://a.example", "a.example"]
+        {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use egress::Egress;
 use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
+use url::Url;
 
 use self::wrong_tokens::WrongTokens;
 use crate::App;
@@ -54,6 +55,7 @@ pub mod replays;
 pub mod routes;
 pub(crate) mod schema;
 pub mod scope;
+pub mod sessions;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
@@ -103,6 +105,12 @@ impl Control {
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
         }
+    }
+
+    /// The URL under which browsers reach the relay; `None` if it is not configured.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&Url> {
+        self.config.public_url.as_ref()
     }
 
     /// Waits until this replica routes and delivers by a change.

@@ -135,6 +135,8 @@ ids! {
     UnreadableMessageId, "unr", "unreadable message";
     /// A token: what a caller of the relay's API authenticates with.
     TokenId, "tok", "token";
+    /// A session: what a browser authenticates with.
+    SessionId, "ses", "session";
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ mod scopes;
 mod secrets;
 mod send;
 mod sent;
+mod sessions;
 mod settings;
 mod silent;
 mod stats;

@@ -105,6 +105,7 @@ async fn objects(gateway: &Gateway) -> Value {
     gateway.api.post("/v1/replays", &json!({ "filter": { "source": "line" } })).await.expect_status(201);
     gateway.api.create_customer("acme").await;
     gateway.api.create_token(&["read"], Some("acme"), json!({})).await;
+    gateway.api.post("/v1/sessions", &json!({})).await.expect_status(201);
     let ids =
         async |path: &str| -> Vec<Value> { gateway.api.all(path).await.iter().map(|row| row["id"].clone()).collect() };
     json!({
@@ -118,6 +119,7 @@ async fn objects(gateway: &Gateway) -> Value {
         "unreadable-messages": ids("/v1/unreadable-messages").await,
         "customers": ids("/v1/customers").await,
         "tokens": ids("/v1/tokens").await,
+        "sessions": ids("/v1/sessions").await,
     })
 }
 

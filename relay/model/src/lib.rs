@@ -12,6 +12,7 @@ mod names;
 pub mod poison;
 pub mod replay;
 pub mod retry_policy;
+pub mod session;
 pub mod settlement;
 pub mod signal;
 pub mod signing;

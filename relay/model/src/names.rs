@@ -37,6 +37,7 @@ mod tests {
     use crate::held_by::HeldBy;
     use crate::poison::Poison;
     use crate::replay::ReplayState;
+    use crate::session::MadeOf;
     use crate::unreadable::Reason;
 
     #[test]
@@ -56,6 +57,6 @@ mod tests {
                 }
             )*};
         }
-        check!(BreakerName, DeliveryState, DestinationState, HeldBy, Poison, Reason, ReplayState, Verification);
+        check!(BreakerName, DeliveryState, DestinationState, HeldBy, MadeOf, Poison, Reason, ReplayState, Verification);
     }
 }

@@ -22,6 +22,12 @@ use crate::control::fields::FieldError;
 pub enum ApiError {
     /// The bearer token is missing, or it is not accepted.
     Unauthorized,
+    /// The cookie of a session is not accepted.
+    SessionEnded,
+    /// A request with the cookie of a session does not come from the relay's own pages. The text says how that shows.
+    CrossSite(&'static str),
+    /// A session is not made for a host that is reached by plain HTTP.
+    PlainHttp,
     /// The API has no such path.
     NoSuchCall,
     MethodNotAllowed,
@@ -78,6 +84,9 @@ impl ApiError {
             Self::Refused(control::Error::Invalid(errors)) => errors.clone(),
             Self::NulCharacter(error) => vec![error.clone()],
             Self::Unauthorized
+            | Self::SessionEnded
+            | Self::CrossSite(_)
+            | Self::PlainHttp
             | Self::NoSuchCall
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
@@ -91,7 +100,11 @@ impl ApiError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Unauthorized => UNAUTHORIZED,
+            Self::Unauthorized | Self::SessionEnded => UNAUTHORIZED,
+            Self::CrossSite(_) => {
+                (StatusCode::FORBIDDEN, "/problems/cross-site", "request from another site", "cross_site")
+            }
+            Self::PlainHttp => (StatusCode::FORBIDDEN, "/problems/plain-http", "HTTPS required", "plain_http"),
             Self::NoSuchCall => NOT_FOUND,
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -130,6 +143,20 @@ impl ApiError {
                 "send the header Authorization: Bearer <token> with a token that is known, not expired and not revoked; a \
                  token with the scope admin can create one (POST /v1/tokens), and the relay's TIDEGATE_ADMIN_TOKEN is \
                  accepted too"
+                    .to_owned()
+            }
+            Self::SessionEnded => {
+                "this session is unknown or has ended; sign in again (POST /v1/sessions with a token)".to_owned()
+            }
+            Self::CrossSite(shown_by) => format!(
+                "{shown_by}, so a page of another site may have sent the request, and the cookie of the session does not \
+                 count; send it from a page of the relay itself, or authenticate with a token. If it does come from there, \
+                 set TIDEGATE_PUBLIC_URL to the URL under which browsers reach the relay"
+            ),
+            Self::PlainHttp => {
+                "a session is not made over plain HTTP, where its cookie could be read; use HTTPS and set \
+                 TIDEGATE_PUBLIC_URL to the URL under which browsers reach the relay, or have the proxy send \
+                 X-Forwarded-Proto"
                     .to_owned()
             }
             Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
@@ -172,6 +199,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         | Conflict::NotFailed
         | Conflict::ReplayFinished
         | Conflict::DefaultCustomer => None,
+        Conflict::NoSession => Some("DELETE /v1/sessions, POST /v1/tokens/{id}/revoke"),
     }
 }
 
@@ -301,13 +329,18 @@ pub(crate) fn refusals() -> [Refusal; 15] {
         ),
         Refusal {
             headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
-            ..refusal(401, "Unauthorized", "The bearer token is missing, unknown, expired or revoked.")
+            ..refusal(
+                401,
+                "Unauthorized",
+                "The bearer token is missing, unknown, expired or revoked, or the session has ended.",
+            )
         },
         refusal(
             403,
             "Forbidden",
-            "The token lacks the scope that the operation needs, or it is bound to a customer and the request is about \
-             another one or about none; `detail` says what is missing.",
+            "The token or session lacks the scope that the operation needs, or it is bound to a customer and the request is \
+             about another one or about none, or the request has the cookie of a session and may come from another site; \
+             `code` and `detail` say which.",
         ),
         refusal(404, "NotFound", "The object or endpoint does not exist."),
         Refusal {

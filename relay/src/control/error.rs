@@ -59,6 +59,8 @@ pub enum Forbidden {
     OtherCustomer,
     /// It is bound to a customer, and what it asks for belongs to none.
     Bound,
+    /// It is a session, and only a token makes a session.
+    OfASession,
 }
 
 impl Forbidden {
@@ -76,6 +78,10 @@ impl Forbidden {
             }
             Self::Bound => {
                 "this token is bound to a customer, and this belongs to no customer; use a token that is not bound"
+                    .to_owned()
+            }
+            Self::OfASession => {
+                "a session is made of a token, not of another session; send the token in the header Authorization"
                     .to_owned()
             }
         }
@@ -96,6 +102,7 @@ pub enum Noun {
     UnreadableMessage,
     Customer,
     Token,
+    Session,
 }
 
 impl fmt::Display for Noun {
@@ -112,6 +119,7 @@ impl fmt::Display for Noun {
             Self::UnreadableMessage => "unreadable message",
             Self::Customer => "customer",
             Self::Token => "token",
+            Self::Session => "session",
         })
     }
 }
@@ -132,6 +140,8 @@ pub enum Conflict {
     SourceLimit,
     DestinationLimit,
     DefaultCustomer,
+    /// The request was made with a token, so there is no session to end.
+    NoSession,
 }
 
 impl Conflict {
@@ -151,6 +161,7 @@ impl Conflict {
             Self::SourceLimit => "source_limit",
             Self::DestinationLimit => "destination_limit",
             Self::DefaultCustomer => "default_customer",
+            Self::NoSession => "no_session",
         }
     }
 
@@ -192,6 +203,10 @@ impl Conflict {
             }
             Self::DefaultCustomer => {
                 "the default customer cannot be renamed, because the URLs of its sources do not contain its name"
+            }
+            Self::NoSession => {
+                "the request was authenticated by a token, so it has no session that could end; to end all sessions of the \
+                 token, delete its sessions, and to end the token itself, revoke it"
             }
         }
     }

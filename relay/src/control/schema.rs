@@ -11,8 +11,8 @@ use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
     AttemptId as Attempt, CustomerId as Customer, DeliveryId as Delivery, DestinationId as Destination,
-    EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SourceId as Source,
-    TokenId as Token, UnreadableMessageId as UnreadableMessage,
+    EventId as Event, RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SessionId as Session,
+    SourceId as Source, TokenId as Token, UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
 use shared::source::SafeMethod;
@@ -68,6 +68,8 @@ schemas! {
     CustomerId = id("a customer", Customer::PREFIX);
     /// The id of a token.
     TokenId = id("a token", Token::PREFIX);
+    /// The id of a session.
+    SessionId = id("a session", Session::PREFIX);
     /// The name of a source.
     SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.

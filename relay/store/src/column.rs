@@ -14,10 +14,11 @@ use model::health::BreakerName;
 use model::held_by::HeldBy;
 use model::poison::Poison;
 use model::replay::ReplayState;
+use model::session::MadeOf;
 use model::unreadable::Reason;
 use shared::id::{
-    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, RejectionId, ReplayId, RouteId, SourceId, TokenId,
-    UnreadableMessageId,
+    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, RejectionId, ReplayId, RouteId, SessionId, SourceId,
+    TokenId, UnreadableMessageId,
 };
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgValueRef;
@@ -92,6 +93,7 @@ columns! {
     RejectionId: Uuid, |id| Some(Self::from_uuid(id));
     ReplayId: Uuid, |id| Some(Self::from_uuid(id));
     RouteId: Uuid, |id| Some(Self::from_uuid(id));
+    SessionId: Uuid, |id| Some(Self::from_uuid(id));
     SourceId: Uuid, |id| Some(Self::from_uuid(id));
     TokenId: Uuid, |id| Some(Self::from_uuid(id));
     UnreadableMessageId: Uuid, |id| Some(Self::from_uuid(id));
@@ -99,6 +101,7 @@ columns! {
     DeliveryState: &'r str, Self::from_name;
     DestinationState: &'r str, Self::from_name;
     HeldBy: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Transform));
+    MadeOf: &'r str, Self::from_name;
     Poison: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Block));
     ReplayState: &'r str, Self::from_name;
     // A reason of a newer relay: this relay cannot decode what that one could.

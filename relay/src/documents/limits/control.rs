@@ -7,7 +7,7 @@ use store::{configuration, pool};
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self, layers};
-use crate::control::{self, page, tokens, wrong_tokens};
+use crate::control::{self, page, sessions, tokens, wrong_tokens};
 use crate::doctor::check;
 use crate::{descriptors, edge, last_use, readiness, serve};
 
@@ -59,8 +59,14 @@ fn calls() -> Vec<Bound> {
         ),
         fixed!("time for which they need not", time(wrong_tokens::ACCEPTED_FOR), "limits what a stranger can delay"),
         fixed!("length of the name of a token, in characters", count(tokens::MAX_NAME), "limits rows"),
-        fixed!("tokens whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
+        fixed!("tokens and sessions whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
         fixed!("time for which uses of tokens are collected", time(last_use::WRITE_EVERY), "limits writes"),
+        fixed!("time for which a session counts", time(sessions::LIFETIME), "limits what a stolen cookie can do"),
+        fixed!(
+            "sessions of one token, of the root tokens, or of one user",
+            count(sessions::MAX_SESSIONS),
+            "limits rows; a further session ends the oldest",
+        ),
         fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
