@@ -42,6 +42,7 @@ pub mod replays;
 pub mod routes;
 pub mod server;
 pub mod sessions;
+mod sign_in;
 mod site;
 pub mod sources;
 pub mod stats;
@@ -65,12 +66,14 @@ pub fn router(app: &App) -> Router {
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(control.clone(), auth::authenticate))
         .with_state(control.clone());
+    let sign_in = sign_in::pages().route_layer(axum::middleware::map_response(not_stored)).with_state(control.clone());
     let router = Router::from(health::calls())
         .with_state(control)
         .route(
             "/openapi.json",
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
         )
+        .merge(sign_in)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)
         .fallback(not_found)

@@ -23,6 +23,7 @@ use crate::configuration::Configuration;
 use crate::edge::push::Pusher;
 use crate::engine_handle::Handle;
 use crate::last_use::LastUse;
+use crate::oidc::Oidc;
 use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
@@ -56,6 +57,7 @@ pub mod routes;
 pub(crate) mod schema;
 pub mod scope;
 pub mod sessions;
+pub mod sign_in;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
@@ -83,6 +85,7 @@ pub struct Control {
     readiness: Arc<Readiness>,
     wrong_tokens: Arc<Mutex<WrongTokens>>,
     last_use: Arc<LastUse>,
+    oidc: Option<Arc<Oidc>>,
 }
 
 impl Control {
@@ -104,6 +107,7 @@ impl Control {
             readiness: Arc::clone(&app.readiness),
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
+            oidc: app.oidc.clone(),
         }
     }
 

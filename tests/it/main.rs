@@ -32,6 +32,7 @@ mod logs;
 mod memory;
 mod midnight;
 mod odd_text;
+mod oidc;
 mod openapi;
 mod order;
 mod owners;

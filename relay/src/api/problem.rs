@@ -14,8 +14,9 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::control;
-use crate::control::error::{Conflict, whole_seconds};
+use crate::control::error::{Conflict, SignInError, whole_seconds};
 use crate::control::fields::FieldError;
+use crate::control::sign_in;
 
 /// Why a request is refused or fails.
 #[derive(Debug)]
@@ -180,6 +181,13 @@ impl ApiError {
                 Some(call) => format!("{} ({call})", conflict.detail()),
                 None => conflict.detail().to_owned(),
             },
+            Self::Refused(control::Error::SignIn(
+                error @ (SignInError::Unknown
+                | SignInError::Refused(_)
+                | SignInError::NoGroup { .. }
+                | SignInError::Provider(_)
+                | SignInError::Invalid(_)),
+            )) => format!("{}; begin again at {}", error.detail(), sign_in::START),
             Self::Refused(error) => error.detail(),
         }
     }
@@ -233,6 +241,7 @@ fn class_of(error: &control::Error) -> Class {
         Error::Conflict(conflict) => {
             (StatusCode::CONFLICT, "/problems/conflict", "conflict with the current state", conflict.code())
         }
+        Error::SignIn(error) => class_of_sign_in(error),
         Error::StillUnreadable(_) => {
             (StatusCode::CONFLICT, "/problems/conflict", "message still unreadable", "still_unreadable")
         }
@@ -258,6 +267,19 @@ fn class_of(error: &control::Error) -> Class {
     }
 }
 
+fn class_of_sign_in(error: &SignInError) -> Class {
+    const KIND: &str = "/problems/sign-in";
+    const TITLE: &str = "sign-in failed";
+    match error {
+        SignInError::NotConfigured => NOT_FOUND,
+        SignInError::Unknown => (StatusCode::BAD_REQUEST, KIND, TITLE, "sign_in_unknown"),
+        SignInError::Refused(_) => (StatusCode::FORBIDDEN, KIND, TITLE, "sign_in_refused"),
+        SignInError::NoGroup { .. } => (StatusCode::FORBIDDEN, KIND, TITLE, "no_group"),
+        SignInError::Provider(_) => (StatusCode::BAD_GATEWAY, KIND, TITLE, "provider_unavailable"),
+        SignInError::Invalid(_) => (StatusCode::FORBIDDEN, KIND, TITLE, "sign_in_invalid"),
+    }
+}
+
 /// Logs the cause of an error, if there is one for the operator.
 fn log(error: &control::Error) {
     use control::Error;
@@ -272,6 +294,7 @@ fn log(error: &control::Error) {
             );
         }
         Error::Edge(_) => tracing::warn!(error = cause, "a request failed because the edge did not confirm a change"),
+        Error::SignIn(_) => tracing::warn!(error = cause, "a sign-in with the OpenID Connect provider failed"),
         Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
         Error::Unauthenticated
         | Error::TooManyWrongTokens(_)

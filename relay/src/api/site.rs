@@ -17,6 +17,9 @@ pub(super) const SECURE_COOKIE: &str = "__Host-tidegate";
 /// The name of the session's cookie over plain HTTP, for which browsers refuse the prefix.
 const PLAIN_COOKIE: &str = "tidegate";
 
+/// The names of the cookie that remembers a sign-in with OpenID Connect until the browser comes back.
+const SIGN_IN_COOKIES: [&str; 2] = ["__Host-tidegate-sign-in", "tidegate-sign-in"];
+
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -65,6 +68,27 @@ impl Site {
     /// The header `Set-Cookie` that makes the browser forget its session.
     pub(super) fn no_session(&self) -> HeaderValue {
         self.set(self.session_name(), "", Duration::ZERO)
+    }
+
+    /// What the browser remembers of a sign-in with OpenID Connect.
+    pub(super) fn sign_in(&self, headers: &HeaderMap) -> Option<String> {
+        self.cookie(headers, self.sign_in_name())
+    }
+
+    /// The header `Set-Cookie` that lets the browser remember a sign-in. The cookie is sent when the provider sends the
+    /// browser back, because that is a navigation (`SameSite=Lax`).
+    pub(super) fn new_sign_in(&self, remembered: &str, lifetime: Duration) -> HeaderValue {
+        self.set(self.sign_in_name(), remembered, lifetime)
+    }
+
+    /// The header `Set-Cookie` that makes the browser forget a sign-in.
+    pub(super) fn no_sign_in(&self) -> HeaderValue {
+        self.set(self.sign_in_name(), "", Duration::ZERO)
+    }
+
+    fn sign_in_name(&self) -> &'static str {
+        let [secure, plain] = SIGN_IN_COOKIES;
+        if self.is_secure { secure } else { plain }
     }
 
     fn session_name(&self) -> &'static str {

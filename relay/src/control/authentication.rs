@@ -55,7 +55,8 @@ pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr
     check_wait(control, from, &hash)?;
     let presented = if is_session(session) { sessions::presented(&control.pool, &hash).await? } else { None };
     let counts = |presented: &sessions::Presented| {
-        session_counts(presented) && is_configured(presented, session, &control.config.admin_tokens)
+        let issuer = control.config.oidc.as_ref().map(|oidc| oidc.issuer.as_str());
+        session_counts(presented) && is_configured(presented, session, &control.config.admin_tokens, issuer)
     };
     let Some(presented) = presented.filter(counts) else { return Err(wrong(control, from, &hash)) };
     with(&control.wrong_tokens, |wrong| wrong.accepted(hash, Instant::now()));
@@ -72,13 +73,13 @@ pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr
 }
 
 /// Refuses a caller whose address has sent too many wrong tokens.
-fn check_wait(control: &Control, from: IpAddr, hash: &Hash) -> Result<(), Error> {
+pub(super) fn check_wait(control: &Control, from: IpAddr, hash: &Hash) -> Result<(), Error> {
     let wait = with(&control.wrong_tokens, |wrong| wrong.wait(from, hash, Instant::now()));
     wait.map_or(Ok(()), |wait| Err(Error::TooManyWrongTokens(wait)))
 }
 
 /// Notes that an address has sent a wrong token.
-fn wrong(control: &Control, from: IpAddr, hash: &Hash) -> Error {
+pub(super) fn wrong(control: &Control, from: IpAddr, hash: &Hash) -> Error {
     with(&control.wrong_tokens, |wrong| {
         wrong.refused(hash);
         wrong.wrong(from, Instant::now());
@@ -100,13 +101,14 @@ fn session_counts(session: &sessions::Presented) -> bool {
 }
 
 /// Whether what the session was made of is still configured. That of a token is a row, which the look-up has read.
-fn is_configured(session: &sessions::Presented, secret: &str, roots: &[Secret]) -> bool {
+fn is_configured(session: &sessions::Presented, secret: &str, roots: &[Secret], issuer: Option<&str>) -> bool {
     match session.made_of {
         MadeOf::Token => true,
         MadeOf::Root => session.root_proof.as_deref().is_some_and(|proof| {
             roots.iter().fold(false, |is_known, root| is_known | (root_proof(secret, root.reveal()) == proof))
         }),
-        MadeOf::OpenIdConnect => false,
+        MadeOf::OpenIdConnect => issuer
+            .is_some_and(|issuer| session.subject.strip_prefix(issuer).is_some_and(|subject| subject.starts_with(' '))),
     }
 }
 
@@ -232,10 +234,20 @@ mod tests {
         let proof = root_proof("the secret", "the second root token").to_vec();
         let session = sessions::Presented { made_of: MadeOf::Root, root_proof: Some(proof), ..session() };
         let [first, second] = ["the first root token", "the second root token"].map(Secret::new);
-        assert!(is_configured(&session, "the secret", &[first.clone(), second.clone()]));
-        assert!(!is_configured(&session, "the secret", &[first]));
-        assert!(!is_configured(&session, "another secret", std::slice::from_ref(&second)));
+        assert!(is_configured(&session, "the secret", &[first.clone(), second.clone()], None));
+        assert!(!is_configured(&session, "the secret", &[first], None));
+        assert!(!is_configured(&session, "another secret", std::slice::from_ref(&second), None));
         let without = sessions::Presented { root_proof: None, ..session };
-        assert!(!is_configured(&without, "the secret", &[second]));
+        assert!(!is_configured(&without, "the secret", &[second], None));
+    }
+
+    #[test]
+    fn a_session_of_a_user_counts_while_the_issuer_is_configured() {
+        let subject = "https://login.example.com ada".to_owned();
+        let session = sessions::Presented { made_of: MadeOf::OpenIdConnect, subject, ..session() };
+        assert!(is_configured(&session, "", &[], Some("https://login.example.com")));
+        for other in [None, Some("https://login.example.co"), Some("https://login.example.com/"), Some("")] {
+            assert!(!is_configured(&session, "", &[], other), "{other:?}");
+        }
     }
 }

@@ -29,6 +29,8 @@ pub enum Error {
     Invalid(Vec<FieldError>),
     /// The request conflicts with the stored state.
     Conflict(Conflict),
+    /// A sign-in with the OpenID Connect provider fails.
+    SignIn(SignInError),
     /// A message was tried again and still cannot be stored. The text is for the caller.
     StillUnreadable(String),
     /// A message could not be tried, because the database or the edge does not respond. The text is for the caller and
@@ -212,6 +214,63 @@ impl Conflict {
     }
 }
 
+/// Why a sign-in with the OpenID Connect provider fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignInError {
+    /// No provider is configured.
+    NotConfigured,
+    /// The browser comes back from a sign-in that it has not begun here, or that took too long.
+    Unknown,
+    /// The provider has refused. Contains its code.
+    Refused(String),
+    /// None of the groups of the user may sign in.
+    NoGroup { claim: String, groups: Vec<String> },
+    /// The provider cannot be reached. The text is for the log.
+    Provider(String),
+    /// The provider does not accept the code, or its ID token is not one for this sign-in. The text is for the log.
+    Invalid(String),
+}
+
+/// The most groups that an error names.
+const GROUPS_NAMED: usize = 10;
+
+impl SignInError {
+    /// What happened and what to do, for the user who signs in.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NotConfigured => {
+                "sign-in with OpenID Connect is not configured; set TIDEGATE_OIDC_ISSUER and the settings that belong to it"
+                    .to_owned()
+            }
+            Self::Unknown => "this sign-in is unknown, or it took longer than ten minutes".to_owned(),
+            Self::Refused(code) => format!("the OpenID Connect provider refused the sign-in ({code})"),
+            Self::NoGroup { claim, groups } => {
+                let named = groups.iter().take(GROUPS_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let found = if groups.is_empty() { "no groups".to_owned() } else { format!("only {named}") };
+                format!(
+                    "no group of this user may sign in: the provider's claim \"{claim}\" has {found}; an operator can map \
+                     a group to scopes with TIDEGATE_OIDC_GROUPS"
+                )
+            }
+            Self::Provider(_) => {
+                "the OpenID Connect provider cannot be reached; the relay's log has the reason".to_owned()
+            }
+            Self::Invalid(_) => {
+                "the answer of the OpenID Connect provider is not valid for this sign-in; the relay's log has the reason"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Provider(cause) | Self::Invalid(cause) => Some(cause),
+            Self::NotConfigured | Self::Unknown | Self::Refused(_) | Self::NoGroup { .. } => None,
+        }
+    }
+}
+
 impl Error {
     /// What happened and what to do, for the caller.
     #[must_use]
@@ -235,6 +294,7 @@ impl Error {
             Self::PastRetention(retention) => past_retention(*retention),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
+            Self::SignIn(error) => error.detail(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
@@ -271,6 +331,7 @@ impl Error {
             | Self::Unavailable(cause)
             | Self::NotActive(cause)
             | Self::Internal(cause) => Some(cause),
+            Self::SignIn(error) => error.cause(),
             Self::Unauthenticated
             | Self::TooManyWrongTokens(_)
             | Self::Forbidden(_)

@@ -121,7 +121,7 @@ impl Browser {
         let mut page = self.get(url).await;
         for _ in 0..REDIRECTS {
             match &page.location {
-                Some(location) if !location.as_str().starts_with(until) => page = self.get(&location.to_string()).await,
+                Some(location) if !location.as_str().starts_with(until) => page = self.get(location.as_str()).await,
                 Some(_) | None => return page,
             }
         }

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod identity_provider;
 pub mod internet;
 pub mod mac;
 pub mod memory;

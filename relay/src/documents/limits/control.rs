@@ -7,9 +7,9 @@ use store::{configuration, pool};
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self, layers};
-use crate::control::{self, page, sessions, tokens, wrong_tokens};
+use crate::control::{self, page, sessions, sign_in, tokens, wrong_tokens};
 use crate::doctor::check;
-use crate::{descriptors, edge, last_use, readiness, serve};
+use crate::{descriptors, edge, last_use, oidc, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -67,6 +67,8 @@ fn calls() -> Vec<Bound> {
             count(sessions::MAX_SESSIONS),
             "limits rows; a further session ends the oldest",
         ),
+        fixed!("time of a sign-in with OpenID Connect", time(sign_in::WITHIN), "limits what a stolen cookie can do"),
+        fixed!("path to which a sign-in returns", bytes(sign_in::MAX_RETURN_TO), "limits the size of a cookie"),
         fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
@@ -237,6 +239,27 @@ fn others() -> Vec<Bound> {
             "wait of a change of a source for the edge",
             time(edge::push::PUSH_TIMEOUT),
             "limits the time of the call; the source is `pending` until the edge has confirmed",
+        ),
+        fixed!("time of a request to the OpenID Connect provider", time(oidc::TIMEOUT), "frees connections"),
+        fixed!(
+            "response of the OpenID Connect provider",
+            bytes(oidc::http_client::MAX_RESPONSE_BYTES),
+            "limits memory"
+        ),
+        fixed!(
+            "metadata and keys of the OpenID Connect provider are used for",
+            time(oidc::FRESH_FOR),
+            "follows changes of the provider",
+        ),
+        fixed!(
+            "and, if they cannot be fetched again, for",
+            time(oidc::KNOWN_FOR),
+            "lets people sign in although the provider's metadata is unavailable",
+        ),
+        fixed!(
+            "pause after they could not be fetched, and before they are fetched again for an unknown key",
+            time(oidc::ASKED_AGAIN),
+            "limits requests to the provider",
         ),
         fixed!("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),
         fixed!(
