@@ -44,13 +44,16 @@ impl Site {
         }
         let host = headers.get(HOST)?.to_str().ok()?;
         let forwarded = headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-        let is_secure = forwarded.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+        // Several proxies make a list, which begins with what the browser used.
+        let proto = forwarded.and_then(|list| list.split(',').next());
+        let is_secure = proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
         let url = Url::parse(&format!("{}://{host}", if is_secure { "https" } else { "http" })).ok()?;
         let is_trusted = url.host().is_some_and(|host| is_loopback(&host));
         Some(Self { origin: url.origin().ascii_serialization(), is_secure, is_trusted })
     }
 
-    /// Whether sessions are made for it: it has TLS, or the operator has configured it, or nobody can listen.
+    /// Whether sessions are made for it: it has TLS, or the operator has configured it, or its requests do not
+    /// leave this machine.
     pub(super) fn may_have_sessions(&self) -> bool {
         self.is_secure || self.is_trusted
     }
@@ -167,6 +170,8 @@ mod tests {
         assert_eq!(origin(None, &[("host", "127.0.0.1:8400")]).as_deref(), Some("http://127.0.0.1:8400"));
         let proxied = [("host", "Tidegate.example.com"), ("x-forwarded-proto", "https")];
         assert_eq!(origin(None, &proxied).as_deref(), Some("https://tidegate.example.com"));
+        let proxied = [("host", "a.example"), ("x-forwarded-proto", "https, http")];
+        assert_eq!(origin(None, &proxied).as_deref(), Some("https://a.example"));
         assert_eq!(origin(None, &[]), None);
         assert_eq!(origin(None, &[("host", "a b")]), None);
     }

@@ -63,7 +63,7 @@ pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr
     if is_another_minute(presented.last_used_at, presented.now) {
         control.last_use.note(Used::Session(presented.id), presented.now);
     }
-    // Who looks for unused tokens has to see a token that is used through its session.
+    // An operator who looks for unused tokens has to see that this one is used, through its session.
     if let Some(token) = presented.token_id
         && is_another_minute(presented.token_last_used_at, presented.now)
     {

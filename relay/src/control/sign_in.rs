@@ -1,7 +1,7 @@
 //! Sign-in with the OpenID Connect provider of the settings: its groups become scopes, and the user gets a session.
 //!
 //! What a sign-in has to remember goes sealed into a cookie, so that any replica can end what another one began, and
-//! nothing is stored for a sign-in that nobody ends.
+//! nothing is stored for a sign-in that does not end.
 
 use std::net::IpAddr;
 use std::time::Duration;

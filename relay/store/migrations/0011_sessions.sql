@@ -28,7 +28,7 @@ create table sessions (
     -- The SHA-256 of the session's secret, which has 256 random bits.
     hash bytea not null constraint session_is_unique unique check (octet_length(hash) = 32),
     -- The SHA-256 of the session's secret and the root token of which it was made. The relay compares it with its root
-    -- tokens. Without the secret, which is not stored, nobody can use it to guess the root token.
+    -- tokens. The root token cannot be guessed from it without the secret, which is not stored.
     root_proof bytea check (octet_length(root_proof) = 32),
     constraint a_session_expires_within_a_day check (expires_at <= created_at + interval '24 hours'),
     constraint a_session_of_a_token_has_one check ((made_of = 'token') = (token_id is not null)),
