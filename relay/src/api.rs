@@ -1,6 +1,6 @@
 //! The REST API, for the programs of operators and for the command line.
 //!
-//! Every call under `/v1` needs a bearer token. A handler extracts the parameters, calls the
+//! Every call under `/v1` needs a bearer token, or the cookie of a session. A handler extracts the parameters, calls the
 //! [control layer](crate::control), which contains every rule, and turns the result into a response. Errors are problem
 //! documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the handlers.
 
@@ -13,12 +13,13 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde_json::Value;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::known::Known;
 use self::problem::ApiError;
+use self::site::SECURE_COOKIE;
 use crate::App;
 use crate::control::{self, Control, Put};
 
@@ -42,6 +43,9 @@ pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod server;
+pub mod sessions;
+mod sign_in;
+mod site;
 pub mod sources;
 pub mod stats;
 pub mod tokens;
@@ -64,12 +68,14 @@ pub fn router(app: &App) -> Router {
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(control.clone(), auth::authenticate))
         .with_state(control.clone());
+    let sign_in = sign_in::pages().route_layer(axum::middleware::map_response(not_stored)).with_state(control.clone());
     let router = Router::from(health::calls())
         .with_state(control)
         .route(
             "/openapi.json",
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
         )
+        .merge(sign_in)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)
         .fallback(not_found)
@@ -130,17 +136,18 @@ pub(crate) fn description() -> Value {
         (name = "tokens", description = "What callers authenticate with."),
         (name = "audit", description = "Who changed what."),
         (name = "operations", description = "Bulk work in the background."),
+        (name = "sessions", description = "What browsers authenticate with after a sign-in."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
     components(schemas(problem::Problem, control::audit::Action)),
-    modifiers(&BearerToken),
+    modifiers(&Credentials),
     security(("token" = []))
 )]
 struct Description;
 
-struct BearerToken;
+struct Credentials;
 
-impl utoipa::Modify for BearerToken {
+impl utoipa::Modify for Credentials {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
@@ -149,7 +156,15 @@ impl utoipa::Modify for BearerToken {
                  it lists one. The value of the relay's `TIDEGATE_ADMIN_TOKEN` setting has every scope.",
             ))
             .build();
-        description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+        let session = ApiKey::Cookie(ApiKeyValue::with_description(
+            SECURE_COOKIE,
+            "The cookie of a session, which `POST /v1/sessions` sets. Its name is `tidegate` if the relay is reached by plain \
+             HTTP. A request with an `Authorization` header is authenticated by that header alone. A request with the \
+             cookie that changes something needs the header `Origin` with the relay's own origin; browsers send it.",
+        ));
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(session));
     }
 }
 
@@ -203,6 +218,9 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(audit::list))
         .routes(routes!(operations::create, operations::list))
         .routes(routes!(operations::show))
+        .routes(routes!(sessions::create, sessions::list, sessions::end_all))
+        .routes(routes!(sessions::end_current))
+        .routes(routes!(sessions::end))
 }
 
 /// The response to a call that created an object.

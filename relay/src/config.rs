@@ -14,6 +14,10 @@ use url::Url;
 
 use crate::history::Retention;
 
+pub use self::oidc::{Group, OidcConfig};
+
+pub(crate) mod oidc;
+
 /// The minimum number of days for which history is kept: more than a message can wait in the queue.
 pub(crate) const LEAST_RETENTION_DAYS: u64 = 21;
 
@@ -65,6 +69,20 @@ settings! {
         "the maximum pause between two pulls of an empty queue, in milliseconds (50 to 60000). Cloudflare bills every pull; a longer pause delays the first event after an idle period";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
         "the IP address and port that the REST API listens on";
+    PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
+        "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
+    OIDC_ISSUER = "TIDEGATE_OIDC_ISSUER", Some(""),
+        "the issuer of an OpenID Connect provider with which people sign in, exactly as the provider writes it, such as `https://login.example.com/realms/company`. Needs `TIDEGATE_PUBLIC_URL`; register that URL with the path `/auth/oidc/callback` as the redirect URI";
+    OIDC_CLIENT_ID = "TIDEGATE_OIDC_CLIENT_ID", Some(""),
+        "the id of the relay's client at that provider";
+    OIDC_CLIENT_SECRET = "TIDEGATE_OIDC_CLIENT_SECRET", Some(""),
+        "the secret of that client; none if it is a public client";
+    OIDC_SCOPES = "TIDEGATE_OIDC_SCOPES", Some("profile email"),
+        "the scopes that the relay requests from the provider in addition to `openid`, separated by spaces. Some providers send groups only if one is requested, such as `groups`";
+    OIDC_GROUPS_CLAIM = "TIDEGATE_OIDC_GROUPS_CLAIM", Some("groups"),
+        "the claim with the groups of a user, in the ID token or the user info: a list of texts, or one text";
+    OIDC_GROUPS = "TIDEGATE_OIDC_GROUPS", Some(""),
+        "the groups that may sign in and their scopes, such as `platform=read+write+replay,ops=read+admin`. A user has the scopes of all of these groups to which the user belongs";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
@@ -103,6 +121,10 @@ pub struct Config {
     pub edge_admin_token: Secret,
     pub queue: QueueConfig,
     pub listen: SocketAddr,
+    /// The URL under which browsers reach the relay.
+    pub public_url: Option<Url>,
+    /// The provider with which people sign in.
+    pub oidc: Option<OidcConfig>,
     pub retention: Retention,
     pub egress_allow: Vec<IpNet>,
     pub max_body_bytes: u64,
@@ -162,6 +184,8 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let listen = reader.parse(&LISTEN, |text| {
         text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
+    let public_url = reader.parse(&PUBLIC_URL, public_url);
+    let oidc = oidc::read(&mut reader, public_url.as_ref());
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
     let body_days = reader.parse(&BODY_RETENTION_DAYS, |text| days(text, LEAST_RETENTION_DAYS, 3_650));
@@ -207,6 +231,8 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
                 idle: idle?,
             },
             listen: listen?,
+            public_url: public_url?,
+            oidc: oidc?,
             retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,
             max_body_bytes: max_body_bytes?,
@@ -318,11 +344,25 @@ fn http_url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// The URL under which browsers reach the relay; `None` if the text is empty.
+fn public_url(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = http_url(text)?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if is_bare {
+        Ok(Some(url))
+    } else {
+        Err("must be a scheme and a host, such as https://tidegate.example.com".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn good(name: &str) -> Option<String> {
+    pub(super) fn good(name: &str) -> Option<String> {
         let value = match name {
             "DATABASE_URL" => "postgres://u@localhost/t",
             "TIDEGATE_MASTER_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
@@ -451,6 +491,19 @@ mod tests {
                 "TIDEGATE_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn the_public_url_has_a_host_and_no_path() {
+        let url = |text| public_url(text).map(|url| url.map(String::from));
+        assert_eq!(url(""), Ok(None));
+        assert_eq!(url("https://Tidegate.example.com"), Ok(Some("https://tidegate.example.com/".to_owned())));
+        assert_eq!(url("http://localhost:8400/"), Ok(Some("http://localhost:8400/".to_owned())));
+        for wrong in
+            ["https://a.example/app", "https://a.example/?b", "https://u@a.example", "ftp://a.example", "a.example"]
+        {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

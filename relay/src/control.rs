@@ -14,6 +14,7 @@ use egress::Egress;
 use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
+use url::Url;
 
 use self::wrong_tokens::WrongTokens;
 use crate::App;
@@ -22,6 +23,7 @@ use crate::configuration::Configuration;
 use crate::edge::push::Pusher;
 use crate::engine_handle::Handle;
 use crate::last_use::LastUse;
+use crate::oidc::Oidc;
 use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
@@ -58,6 +60,8 @@ pub mod replays;
 pub mod routes;
 pub(crate) mod schema;
 pub mod scope;
+pub mod sessions;
+pub mod sign_in;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
@@ -85,6 +89,7 @@ pub struct Control {
     readiness: Arc<Readiness>,
     wrong_tokens: Arc<Mutex<WrongTokens>>,
     last_use: Arc<LastUse>,
+    oidc: Option<Arc<Oidc>>,
 }
 
 impl Control {
@@ -106,7 +111,14 @@ impl Control {
             readiness: Arc::clone(&app.readiness),
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
+            oidc: app.oidc.clone(),
         }
+    }
+
+    /// The URL under which browsers reach the relay; `None` if it is not configured.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&Url> {
+        self.config.public_url.as_ref()
     }
 
     /// Waits until this replica routes and delivers by a change.

@@ -13,6 +13,7 @@ use self::check::{Check, Sealed};
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::Edge;
+use crate::oidc::Oidc;
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
 use crate::{descriptors, secrets, terminal};
@@ -40,6 +41,13 @@ pub async fn doctor(config: &Config) -> Result<(), String> {
     match Queue::all(&config.queue) {
         Err(error) => report.line("queue", &Check::Fail(error.to_string())),
         Ok(queues) => self::queues(&queues, &mut report).await,
+    }
+    if let Some(settings) = &config.oidc {
+        let provider = async { Oidc::new(settings)?.check().await };
+        let found = provider.await.map_err(|error| {
+            format!("{error}; check TIDEGATE_OIDC_ISSUER, which has to be written exactly as the provider writes it")
+        });
+        report.line("sign-in", &Check::of(found));
     }
     match report.failed {
         0 => Ok(()),

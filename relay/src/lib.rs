@@ -24,6 +24,7 @@ pub mod intake;
 pub mod last_use;
 pub mod mint;
 pub mod moment;
+pub mod oidc;
 pub mod operations;
 pub mod over_rate;
 pub mod pull;
@@ -64,8 +65,10 @@ pub struct App {
     pub wakers: Arc<waiting::Wakers>,
     /// Whether the parts of this relay make progress.
     pub readiness: Arc<readiness::Readiness>,
-    /// When each token was last used.
+    /// When each token and session was last used.
     pub last_use: Arc<last_use::LastUse>,
+    /// The OpenID Connect provider, if one is configured.
+    pub oidc: Option<Arc<oidc::Oidc>>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

@@ -139,6 +139,8 @@ ids! {
     AuditEntryId, "aud", "audit entry";
     /// An operation: bulk work in the background.
     OperationId, "opn", "operation";
+    /// A session: what a browser authenticates with.
+    SessionId, "ses", "session";
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ impl Ids {
             ("customers", "cus"),
             ("tokens", "tok"),
             ("operations", "opn"),
+            ("sessions", "ses"),
         ];
         let id = |prefix| format!("{prefix}_0197f3c8d2a17c3e9b5d0a4c6f7e8b91");
         let mut by_noun: BTreeMap<_, _> = prefixes.map(|(noun, prefix)| (noun, id(prefix))).into();
@@ -105,6 +106,19 @@ impl Operation {
         let body = self.takes_body.then(|| body(&self.name, ids));
         let sent = api.try_call(self.method.clone(), &self.path(ids), body.as_ref()).await;
         sent.unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
+    }
+}
+
+impl Operation {
+    /// Sends the request to a relay as a page of the relay itself would, with this cookie and these ids. Returns the status.
+    pub(crate) async fn send_with_cookie(&self, base: &str, cookie: &str, ids: &Ids) -> u16 {
+        let request = harness::api::http_client().request(self.method.clone(), format!("{base}{}", self.path(ids)));
+        let mut request = request.header("cookie", cookie).header("origin", base);
+        if self.takes_body {
+            request = request.json(&body(&self.name, ids));
+        }
+        let sent = request.send().await;
+        sent.unwrap_or_else(|error| panic!("{}: {error:?}", self.name)).status().as_u16()
     }
 }
 

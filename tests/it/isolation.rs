@@ -15,7 +15,7 @@ const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
 /// to the caller, or nothing that belongs to anybody; with the status.
-const ELSEWHERE: [(&str, u16); 22] = [
+const ELSEWHERE: [(&str, u16); 26] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),
     ("get /v1/sources", 200),
@@ -35,6 +35,11 @@ const ELSEWHERE: [(&str, u16); 22] = [
     ("get /v1/stats", 200),
     ("get /v1/whoami", 200),
     ("get /v1/operations", 200),
+    ("post /v1/sessions", 201),
+    ("get /v1/sessions", 200),
+    ("delete /v1/sessions", 200),
+    // The caller has a token and no session.
+    ("delete /v1/sessions/current", 409),
     // These belong to no customer.
     ("post /v1/operations", 403),
     ("get /v1/unreadable-messages", 403),
@@ -69,6 +74,7 @@ pub(crate) async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
     gateway.push(&source, br#"{"type":"order.paid"}"#);
     api.wait_for_rows("/v1/deliveries?state=dead", 1, SOON).await;
     let held = api.wait_for_row("/v1/deliveries?state=held", SOON).await;
+    let session = api.post("/v1/sessions", &json!({})).await.expect_status(201);
     let replay = api.post("/v1/replays", &json!({ "filter": { "source": "shop" } })).await.expect_status(201);
     api.wait_for_replay(&replay, SOON).await;
     api.wait_for_rows("/v1/deliveries?state=dead", 2, SOON).await;
@@ -87,6 +93,7 @@ pub(crate) async fn tenant(gateway: &RelayOnly, name: &str) -> Tenant {
         ("replays", id(&replay).to_owned()),
         ("operations", operation),
         ("customers", customer.clone()),
+        ("sessions", id(&session).to_owned()),
     ]);
     ids.name = "shop".to_owned();
     ids.url = receivers[1].url();
@@ -195,7 +202,8 @@ async fn no_call_shows_or_changes_what_belongs_to_another_customer() {
             wrong.push(format!("{} with the token of another customer: {} {text}", operation.name, reply.status));
         }
         // An actor that is not bound acts for one customer too.
-        if !["unreadable-messages", "customers", "tokens", "operations", "providers"].contains(&operation.noun())
+        if !["unreadable-messages", "customers", "tokens", "sessions", "operations", "providers"]
+            .contains(&operation.noun())
             && operation.names_an_object()
         {
             let reply = operation.send(&gateway.api, &ids).await;

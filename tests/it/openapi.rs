@@ -106,6 +106,7 @@ async fn objects(gateway: &Gateway) -> Value {
     gateway.api.create_customer("acme").await;
     gateway.api.create_token(&["read"], Some("acme"), json!({})).await;
     gateway.api.post("/v1/operations", &json!({ "kind": "reseal" })).await.expect_status(202);
+    gateway.api.post("/v1/sessions", &json!({})).await.expect_status(201);
     let ids =
         async |path: &str| -> Vec<Value> { gateway.api.all(path).await.iter().map(|row| row["id"].clone()).collect() };
     json!({
@@ -120,6 +121,7 @@ async fn objects(gateway: &Gateway) -> Value {
         "customers": ids("/v1/customers").await,
         "tokens": ids("/v1/tokens").await,
         "operations": ids("/v1/operations").await,
+        "sessions": ids("/v1/sessions").await,
     })
 }
 

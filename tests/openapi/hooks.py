@@ -30,7 +30,7 @@ CUSTOMERS = ["default", *OBJECTS["customers"]]
 schemathesis.openapi.format("customer-reference", st.sampled_from(CUSTOMERS))
 schemathesis.openapi.format("customer-reference-or-all", st.sampled_from(["*", *CUSTOMERS]))
 
-ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr|cus|tok|opn)_[0-9a-f]{32}$")
+ID = re.compile(r"^(src|dst|rte|evt|dlv|rpl|unr|cus|tok|opn|ses)_[0-9a-f]{32}$")
 
 
 @schemathesis.hook

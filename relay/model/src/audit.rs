@@ -69,6 +69,12 @@ pub enum Action {
     CustomerDelete,
     #[serde(rename = "operation.create")]
     OperationCreate,
+    #[serde(rename = "session.create")]
+    SessionCreate,
+    #[serde(rename = "session.end")]
+    SessionEnd,
+    #[serde(rename = "sessions.end")]
+    SessionsEnd,
     #[serde(rename = "token.create")]
     TokenCreate,
     #[serde(rename = "token.revoke")]
@@ -107,6 +113,9 @@ names! {
         CustomerUpdate => "customer.update",
         CustomerDelete => "customer.delete",
         OperationCreate => "operation.create",
+        SessionCreate => "session.create",
+        SessionEnd => "session.end",
+        SessionsEnd => "sessions.end",
         TokenCreate => "token.create",
         TokenRevoke => "token.revoke",
     }

@@ -39,6 +39,7 @@ mod tests {
     use crate::operation::{OperationKind, OperationState};
     use crate::poison::Poison;
     use crate::replay::ReplayState;
+    use crate::session::MadeOf;
     use crate::unreadable::Reason;
 
     #[test]
@@ -58,7 +59,7 @@ mod tests {
                 }
             )*};
         }
-        check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, OperationKind, OperationState);
+        check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, MadeOf, OperationKind, OperationState);
         check!(Poison, Reason, ReplayState, Verification);
     }
 }

@@ -1,33 +1,62 @@
-//! Authentication: the bearer token of a request, and the [`Actor`] that it stands for.
+//! Authentication: the bearer token or the session of a request, and the [`Actor`] that it stands for.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use http::header::AUTHORIZATION;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{AUTHORIZATION, SET_COOKIE};
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use tower_http::request_id::RequestId;
 
 use super::problem::ApiError;
 use super::server::Peer;
-use crate::control::{Actor, Control, authentication};
+use super::site::{self, Site};
+use crate::control::{Actor, Control, Error, authentication};
 
-/// Passes a request on if it has a token that is accepted.
+/// Passes a request on if it has a token or a session that is accepted. If it has an `Authorization` header, that alone
+/// counts.
 pub(crate) async fn authenticate(
     State(control): State<Control>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(bearer).ok_or(ApiError::Unauthorized)?;
-    // Only in tests a request comes without a connection.
-    let from = request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
+    let from = caller(request.extensions());
+    let headers = request.headers();
+    let actor = if headers.contains_key(AUTHORIZATION) {
+        let token = token(headers).ok_or(ApiError::Unauthorized)?;
+        authentication::authenticate(&control, token, from).await?
+    } else {
+        let site = Site::of(control.public_url(), headers).ok_or(ApiError::Unauthorized)?;
+        let session = site.session(headers).ok_or(ApiError::Unauthorized)?;
+        site::check(&site, request.method(), headers).map_err(ApiError::CrossSite)?;
+        match authentication::authenticate_session(&control, &session, from).await {
+            // The browser forgets a session that has ended, and does not send it again.
+            Err(Error::Unauthenticated) => {
+                let mut response = ApiError::SessionEnded.into_response();
+                response.headers_mut().insert(SET_COOKIE, site.no_session());
+                return Ok(response);
+            }
+            authenticated => authenticated?,
+        }
+    };
     let request_id = request.extensions().get::<RequestId>();
     let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(str::to_owned);
-    let actor = authentication::authenticate(&control, token, from).await?.requesting(request_id);
+    let actor = actor.requesting(request_id);
     request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
+}
+
+/// The address of the caller.
+pub(crate) fn caller(extensions: &Extensions) -> IpAddr {
+    // Only in tests a request comes without a connection.
+    extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address)
+}
+
+/// The bearer token of a request; `None` if it has none.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer)
 }
 
 /// A request has an actor only if its token was accepted.

@@ -12,8 +12,6 @@ pub(super) mod values;
 struct Shape<'a> {
     /// The call needs a token.
     guarded: bool,
-    /// The token needs a scope.
-    needs_a_scope: bool,
     /// The path names an object that may not exist.
     names_something: bool,
     /// The call reads a request body.
@@ -27,10 +25,9 @@ impl Shape<'_> {
         let mut statuses = vec![500, 504];
         if self.guarded {
             // An unknown parameter returns 422, and one that contains NUL returns 400.
-            statuses.extend([400, 401, 422, 429, 503]);
-        }
-        if self.needs_a_scope {
-            statuses.push(403);
+            // Without a scope that is needed the response is 403, and so it is to the cookie of a session if the request
+            // comes from another site.
+            statuses.extend([400, 401, 403, 422, 429, 503]);
         }
         if self.path == "/readyz" {
             statuses.push(503);
@@ -133,12 +130,12 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     operation["operationId"] = id.replace('-', "_").into();
     let shape = Shape {
         guarded: is_guarded(operation),
-        needs_a_scope: !scopes(operation).is_empty(),
         names_something: path.contains("{id}"),
         has_body: matches!(method, "post" | "put" | "patch"),
         path,
     };
     name_customers(path, method, operation);
+    accept_sessions(operation);
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter["in"] == "query" {
             not_null(&mut parameter["schema"]);
@@ -174,15 +171,17 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
+/// Adds the cookie of a session as the other way to authenticate, with the same scopes.
+fn accept_sessions(operation: &mut Value) {
+    let scopes = operation["security"][0].get("token").cloned();
+    if let (Some(scopes), Some(required)) = (scopes, operation["security"].as_array_mut()) {
+        required.push(json!({ "session": scopes }));
+    }
+}
+
 /// Whether a call needs a token. A call that needs none says so by an empty requirement.
 fn is_guarded(operation: &Value) -> bool {
     operation["security"].as_array().is_some_and(|required| required.iter().any(|one| one.get("token").is_some()))
-}
-
-/// The scopes that the token of a call needs.
-fn scopes(operation: &Value) -> Vec<&str> {
-    let required = operation["security"].as_array().into_iter().flatten();
-    required.flat_map(|one| one["token"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect()
 }
 
 /// The object that the variable part of a path names, and whether the part is an id or a name.
@@ -196,6 +195,7 @@ fn named_in(path: &str) -> (&'static str, &'static str) {
         "providers" => ("provider", "id"),
         "replays" => ("replay", "id"),
         "routes" => ("route", "id"),
+        "sessions" => ("session", "id"),
         "sources" => ("source", "id or name"),
         "tokens" => ("token", "id"),
         "unreadable-messages" => ("unreadable message", "id"),
@@ -221,6 +221,7 @@ fn returned(method: &str, schema: &str) -> String {
     let Some(item) = schema.strip_prefix("Page_") else {
         let updated = if matches!(method, "put" | "patch") { "updated " } else { "" };
         let thing = match schema {
+            "EndedSessions" => "number of ended sessions".to_owned(),
             "DestinationHealth" => "health of the destination".to_owned(),
             "EventDetail" => "event".to_owned(),
             "Health" => "version of the relay".to_owned(),

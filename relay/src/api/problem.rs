@@ -14,14 +14,21 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::control;
-use crate::control::error::{Conflict, whole_seconds};
+use crate::control::error::{Conflict, SignInError, whole_seconds};
 use crate::control::fields::FieldError;
+use crate::control::sign_in;
 
 /// Why a request is refused or fails.
 #[derive(Debug)]
 pub enum ApiError {
     /// The bearer token is missing, or it is not accepted.
     Unauthorized,
+    /// The cookie of a session is not accepted.
+    SessionEnded,
+    /// A request with the cookie of a session does not come from the relay's own pages. The text says how that shows.
+    CrossSite(&'static str),
+    /// A session is not made for a host that is reached by plain HTTP.
+    PlainHttp,
     /// The API has no such path.
     NoSuchCall,
     MethodNotAllowed,
@@ -78,6 +85,9 @@ impl ApiError {
             Self::Refused(control::Error::Invalid(errors)) => errors.clone(),
             Self::NulCharacter(error) => vec![error.clone()],
             Self::Unauthorized
+            | Self::SessionEnded
+            | Self::CrossSite(_)
+            | Self::PlainHttp
             | Self::NoSuchCall
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
@@ -91,7 +101,11 @@ impl ApiError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Unauthorized => UNAUTHORIZED,
+            Self::Unauthorized | Self::SessionEnded => UNAUTHORIZED,
+            Self::CrossSite(_) => {
+                (StatusCode::FORBIDDEN, "/problems/cross-site", "request from another site", "cross_site")
+            }
+            Self::PlainHttp => (StatusCode::FORBIDDEN, "/problems/plain-http", "HTTPS required", "plain_http"),
             Self::NoSuchCall => NOT_FOUND,
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -132,6 +146,20 @@ impl ApiError {
                  accepted too"
                     .to_owned()
             }
+            Self::SessionEnded => {
+                "this session is unknown or has ended; sign in again (POST /v1/sessions with a token)".to_owned()
+            }
+            Self::CrossSite(shown_by) => format!(
+                "{shown_by}, so a page of another site may have sent the request, and the cookie of the session does not \
+                 count; send it from a page of the relay itself, or authenticate with a token. If it does come from there, \
+                 set TIDEGATE_PUBLIC_URL to the URL under which browsers reach the relay"
+            ),
+            Self::PlainHttp => {
+                "a session is not made over plain HTTP, where its cookie could be read; use HTTPS and set \
+                 TIDEGATE_PUBLIC_URL to the URL under which browsers reach the relay, or have the proxy send \
+                 X-Forwarded-Proto"
+                    .to_owned()
+            }
             Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
             Self::MethodNotAllowed => {
                 "this endpoint does not support the method of the request; the Allow header lists the methods that it \
@@ -153,6 +181,13 @@ impl ApiError {
                 Some(call) => format!("{} ({call})", conflict.detail()),
                 None => conflict.detail().to_owned(),
             },
+            Self::Refused(control::Error::SignIn(
+                error @ (SignInError::Unknown
+                | SignInError::Refused(_)
+                | SignInError::NoGroup { .. }
+                | SignInError::Provider(_)
+                | SignInError::Invalid(_)),
+            )) => format!("{}; begin again at {}", error.detail(), sign_in::START),
             Self::Refused(error) => error.detail(),
         }
     }
@@ -173,6 +208,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         | Conflict::NotFailed
         | Conflict::ReplayFinished
         | Conflict::DefaultCustomer => None,
+        Conflict::NoSession => Some("DELETE /v1/sessions, POST /v1/tokens/{id}/revoke"),
     }
 }
 
@@ -207,6 +243,7 @@ fn class_of(error: &control::Error) -> Class {
         Error::Conflict(conflict) => {
             (StatusCode::CONFLICT, "/problems/conflict", "conflict with the current state", conflict.code())
         }
+        Error::SignIn(error) => class_of_sign_in(error),
         Error::StillUnreadable(_) => {
             (StatusCode::CONFLICT, "/problems/conflict", "message still unreadable", "still_unreadable")
         }
@@ -232,6 +269,19 @@ fn class_of(error: &control::Error) -> Class {
     }
 }
 
+fn class_of_sign_in(error: &SignInError) -> Class {
+    const KIND: &str = "/problems/sign-in";
+    const TITLE: &str = "sign-in failed";
+    match error {
+        SignInError::NotConfigured => NOT_FOUND,
+        SignInError::Unknown => (StatusCode::BAD_REQUEST, KIND, TITLE, "sign_in_unknown"),
+        SignInError::Refused(_) => (StatusCode::FORBIDDEN, KIND, TITLE, "sign_in_refused"),
+        SignInError::NoGroup { .. } => (StatusCode::FORBIDDEN, KIND, TITLE, "no_group"),
+        SignInError::Provider(_) => (StatusCode::BAD_GATEWAY, KIND, TITLE, "provider_unavailable"),
+        SignInError::Invalid(_) => (StatusCode::FORBIDDEN, KIND, TITLE, "sign_in_invalid"),
+    }
+}
+
 /// Logs the cause of an error, if there is one for the operator.
 fn log(error: &control::Error) {
     use control::Error;
@@ -246,6 +296,7 @@ fn log(error: &control::Error) {
             );
         }
         Error::Edge(_) => tracing::warn!(error = cause, "a request failed because the edge did not confirm a change"),
+        Error::SignIn(_) => tracing::warn!(error = cause, "a sign-in with the OpenID Connect provider failed"),
         Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
         Error::Unauthenticated
         | Error::TooManyWrongTokens(_)
@@ -304,13 +355,18 @@ pub(crate) fn refusals() -> [Refusal; 15] {
         ),
         Refusal {
             headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
-            ..refusal(401, "Unauthorized", "The bearer token is missing, unknown, expired or revoked.")
+            ..refusal(
+                401,
+                "Unauthorized",
+                "The bearer token is missing, unknown, expired or revoked, or the session has ended.",
+            )
         },
         refusal(
             403,
             "Forbidden",
-            "The token lacks the scope that the operation needs, or it is bound to a customer and the request is about \
-             another one or about none; `detail` says what is missing.",
+            "The token or session lacks the scope that the operation needs, or it is bound to a customer and the request is \
+             about another one or about none, or the request has the cookie of a session and may come from another site; \
+             `code` and `detail` say which.",
         ),
         refusal(404, "NotFound", "The object or endpoint does not exist."),
         Refusal {

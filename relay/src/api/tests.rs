@@ -91,6 +91,11 @@ fn every_call_is_described() {
         "post /v1/tokens/{id}/revoke",
         "get /v1/whoami",
         "get /v1/audit",
+        "post /v1/sessions",
+        "get /v1/sessions",
+        "delete /v1/sessions",
+        "delete /v1/sessions/current",
+        "post /v1/sessions/{id}/end",
     ]);
     let described = described();
     let operations = operations(&described);
@@ -114,14 +119,25 @@ fn the_description_is_openapi_3_1_and_its_references_resolve() {
 
 #[test]
 fn every_call_names_the_one_scope_that_it_needs() {
+    // What they show and change belongs to the caller itself.
+    let without = [
+        "get /v1/whoami",
+        "post /v1/sessions",
+        "get /v1/sessions",
+        "delete /v1/sessions",
+        "delete /v1/sessions/current",
+        "post /v1/sessions/{id}/end",
+    ];
     let scopes: BTreeSet<&str> = Scope::ALL.into_iter().map(Scope::name).collect();
     for (name, operation) in operations(&described()).into_iter().filter(|(name, _)| name.contains(" /v1/")) {
         let required = operation["security"][0]["token"].as_array().unwrap_or_else(|| panic!("{name} names no token"));
         let required: Vec<&str> = required.iter().filter_map(Value::as_str).collect();
-        let has_forbidden = statuses(&operation).contains(&403);
+        assert_eq!(operation["security"][1]["session"], operation["security"][0]["token"], "{name}");
+        // Also without a scope: a request with the cookie of a session may come from another site.
+        assert!(statuses(&operation).contains(&403), "{name}");
         match required.as_slice() {
-            [] => assert!(name == "get /v1/whoami" && !has_forbidden, "{name}"),
-            [scope] => assert!(scopes.contains(scope) && has_forbidden, "{name}: {scope}"),
+            [] => assert!(without.contains(&name.as_str()), "{name}"),
+            [scope] => assert!(scopes.contains(scope) && !without.contains(&name.as_str()), "{name}: {scope}"),
             several => panic!("{name}: {several:?}"),
         }
     }
@@ -136,6 +152,7 @@ fn every_call_about_what_a_customer_owns_takes_the_parameters_that_name_a_custom
         "/v1/tokens",
         "/v1/audit",
         "/v1/operations",
+        "/v1/sessions",
         "/v1/whoami",
         "/healthz",
         "/readyz",
@@ -172,6 +189,7 @@ fn every_call_except_the_health_checks_needs_a_token_and_every_status_is_describ
     let description = described();
     assert_eq!(description["security"], serde_json::json!([{"token": []}]));
     assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    assert_eq!(description["components"]["securitySchemes"]["session"]["in"], "cookie");
     for (name, operation) in operations(&description) {
         let open = operation["security"] == serde_json::json!([{}]);
         assert_eq!(open, !name.contains(" /v1/"), "{name}");

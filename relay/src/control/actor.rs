@@ -1,6 +1,7 @@
 //! The actor: every function of the control layer takes an [`Actor`].
 
-use shared::id::{CustomerId, TokenId};
+use model::session::MadeOf;
+use shared::id::{CustomerId, SessionId, TokenId};
 use store::audit::Author;
 use time::OffsetDateTime;
 
@@ -35,6 +36,24 @@ pub enum Who {
         /// When the token stops being accepted.
         expires_at: Option<OffsetDateTime>,
     },
+    /// A browser after a sign-in.
+    Session(Session),
+}
+
+/// A session: who signed in, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub id: SessionId,
+    /// With what the caller signed in.
+    pub made_of: MadeOf,
+    /// Who signed in: `root`, the id of the token, or the issuer and the subject of the user.
+    pub subject: String,
+    /// The token that the session was made of.
+    pub token_id: Option<TokenId>,
+    /// What the token or the user is called; `None` for a root token.
+    pub name: Option<String>,
+    /// When the session stops being accepted.
+    pub expires_at: OffsetDateTime,
 }
 
 /// A customer, by its id and name.
@@ -59,7 +78,8 @@ impl Actor {
         Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for, request_id: None }
     }
 
-    /// The bearer of a token, acting for the customer that the token is bound to, or else for the default customer.
+    /// The bearer of a token or of a session, acting for the customer that it is bound to, or else for the default
+    /// customer.
     pub(super) fn of_token(who: Who, scopes: Scopes, bound_to: Option<Owner>) -> Self {
         let customer = bound_to.as_ref().map_or(store::DEFAULT_CUSTOMER, |owner| owner.id);
         Self { who, scopes, bound_to, acts_for: ActsFor::One(customer), request_id: None }
@@ -92,6 +112,9 @@ impl Actor {
         let (kind, id, name) = match &self.who {
             Who::Root => ("root", None, "root".to_owned()),
             Who::Token { id, name, .. } => ("token", Some(id.to_string()), name.clone()),
+            Who::Session(Session { subject, name, .. }) => {
+                ("session", Some(subject.clone()), name.clone().unwrap_or_else(|| subject.clone()))
+            }
         };
         Author { kind, id, name, request_id: self.request_id.clone() }
     }

@@ -51,11 +51,12 @@ pub struct AuditEntry {
 /// Who did what an entry of the audit log records.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditActor {
-    /// `root`: the bearer of a root token. `token`: the bearer of another token. `relay`: the relay itself. Later versions
-    /// add kinds.
+    /// `root`: the bearer of a root token. `token`: the bearer of another token. `session`: a browser after a sign-in.
+    /// `relay`: the relay itself. Later versions add kinds.
     #[schema(example = "token")]
     pub kind: String,
-    /// The id of the token; null if the actor has no id.
+    /// The id of the token; for a session the id of its token, `root`, or the issuer and the subject of its user; null for
+    /// a root token and for the relay.
     #[schema(required = true)]
     pub id: Option<String>,
     /// The name of the actor at that time.

@@ -31,6 +31,8 @@ pub enum Error {
     Invalid(Vec<FieldError>),
     /// The request conflicts with the stored state.
     Conflict(Conflict),
+    /// A sign-in with the OpenID Connect provider fails.
+    SignIn(SignInError),
     /// A message was tried again and still cannot be stored. The text is for the caller.
     StillUnreadable(String),
     /// A message could not be tried, because the database or the edge does not respond. The text is for the caller and
@@ -61,6 +63,8 @@ pub enum Forbidden {
     OtherCustomer,
     /// It is bound to a customer, and what it asks for belongs to none.
     Bound,
+    /// It is a session, and only a token makes a session.
+    OfASession,
 }
 
 impl Forbidden {
@@ -78,6 +82,10 @@ impl Forbidden {
             }
             Self::Bound => {
                 "this token is bound to a customer, and this belongs to no customer; use a token that is not bound"
+                    .to_owned()
+            }
+            Self::OfASession => {
+                "a session is made of a token, not of another session; send the token in the header Authorization"
                     .to_owned()
             }
         }
@@ -99,6 +107,7 @@ pub enum Noun {
     Customer,
     Token,
     Operation,
+    Session,
 }
 
 impl fmt::Display for Noun {
@@ -116,6 +125,7 @@ impl fmt::Display for Noun {
             Self::Customer => "customer",
             Self::Token => "token",
             Self::Operation => "operation",
+            Self::Session => "session",
         })
     }
 }
@@ -138,6 +148,8 @@ pub enum Conflict {
     SourceLimit,
     DestinationLimit,
     DefaultCustomer,
+    /// The request was made with a token, so there is no session to end.
+    NoSession,
 }
 
 impl Conflict {
@@ -158,6 +170,7 @@ impl Conflict {
             Self::SourceLimit => "source_limit",
             Self::DestinationLimit => "destination_limit",
             Self::DefaultCustomer => "default_customer",
+            Self::NoSession => "no_session",
         }
     }
 
@@ -205,6 +218,67 @@ impl Conflict {
                 "the default customer cannot be renamed or deleted: the URLs of its sources do not contain its name, and \
                  a token that is bound to no customer acts for it"
             }
+            Self::NoSession => {
+                "the request was authenticated by a token, so it has no session that could end; to end all sessions of the \
+                 token, delete its sessions, and to end the token itself, revoke it"
+            }
+        }
+    }
+}
+
+/// Why a sign-in with the OpenID Connect provider fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignInError {
+    /// No provider is configured.
+    NotConfigured,
+    /// The browser comes back from a sign-in that it has not begun here, or that took too long.
+    Unknown,
+    /// The provider has refused. Contains its code.
+    Refused(String),
+    /// None of the groups of the user may sign in.
+    NoGroup { claim: String, groups: Vec<String> },
+    /// The provider cannot be reached. The text is for the log.
+    Provider(String),
+    /// The provider does not accept the code, or its ID token is not one for this sign-in. The text is for the log.
+    Invalid(String),
+}
+
+/// The most groups that an error names.
+const GROUPS_NAMED: usize = 10;
+
+impl SignInError {
+    /// What happened and what to do, for the user who signs in.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NotConfigured => {
+                "sign-in with OpenID Connect is not configured; set TIDEGATE_OIDC_ISSUER and the settings that belong to it"
+                    .to_owned()
+            }
+            Self::Unknown => "this sign-in is unknown, or it took longer than ten minutes".to_owned(),
+            Self::Refused(code) => format!("the OpenID Connect provider refused the sign-in ({code})"),
+            Self::NoGroup { claim, groups } => {
+                let named = groups.iter().take(GROUPS_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let found = if groups.is_empty() { "no groups".to_owned() } else { format!("only {named}") };
+                format!(
+                    "no group of this user may sign in: the provider's claim \"{claim}\" has {found}; an operator can map \
+                     a group to scopes with TIDEGATE_OIDC_GROUPS"
+                )
+            }
+            Self::Provider(_) => {
+                "the OpenID Connect provider cannot be reached; the relay's log has the reason".to_owned()
+            }
+            Self::Invalid(_) => {
+                "the answer of the OpenID Connect provider is not valid for this sign-in; the relay's log has the reason"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Provider(cause) | Self::Invalid(cause) => Some(cause),
+            Self::NotConfigured | Self::Unknown | Self::Refused(_) | Self::NoGroup { .. } => None,
         }
     }
 }
@@ -233,6 +307,7 @@ impl Error {
             Self::BodyErased => "the body of this event was erased, as body_erased_at of the event says".to_owned(),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
+            Self::SignIn(error) => error.detail(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
@@ -269,6 +344,7 @@ impl Error {
             | Self::Unavailable(cause)
             | Self::NotActive(cause)
             | Self::Internal(cause) => Some(cause),
+            Self::SignIn(error) => error.cause(),
             Self::Unauthenticated
             | Self::TooManyWrongTokens(_)
             | Self::Forbidden(_)

@@ -6,7 +6,7 @@
 pub(super) use model::audit::Action;
 use serde_json::Value;
 use shared::id::{AuditEntryId, CustomerId, uuid_v7_floor};
-use store::audit::{self, NewEntry};
+use store::audit::{self, Author, NewEntry};
 
 use super::{Actor, Control, Error};
 use crate::mint;
@@ -52,10 +52,15 @@ impl Object {
 
 /// The entry of an action, without settings.
 pub(super) fn entry(actor: &Actor, action: Action, object: Object) -> NewEntry {
+    entry_of(actor.author(), action, object)
+}
+
+/// The entry of an action of this author, without settings.
+pub(super) fn entry_of(author: Author, action: Action, object: Object) -> NewEntry {
     NewEntry {
         id: AuditEntryId::from_uuid(mint::uuid()),
         customer: object.customer,
-        author: actor.author(),
+        author,
         action,
         object_id: object.id,
         object_name: object.name,

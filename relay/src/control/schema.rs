@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use shared::id::{
     AttemptId as Attempt, AuditEntryId as AuditEntry, CustomerId as Customer, DeliveryId as Delivery,
     DestinationId as Destination, EventId as Event, OperationId as Operation, RejectionId as Rejection,
-    ReplayId as Replay, RouteId as Route, SourceId as Source, TokenId as Token,
+    ReplayId as Replay, RouteId as Route, SessionId as Session, SourceId as Source, TokenId as Token,
     UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
@@ -85,6 +85,8 @@ schemas! {
     });
     /// The id of an operation.
     OperationId = id("an operation", Operation::PREFIX);
+    /// The id of a session.
+    SessionId = id("a session", Session::PREFIX);
     /// The name of a source.
     SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.

@@ -1,4 +1,4 @@
-//! The form of a token: its text, its hash, and the hint by which it is told from others.
+//! The form of a token and of a session's secret: the text, the hash, and the hint by which a token is told from others.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,10 @@ use sha2::{Digest as _, Sha256};
 /// The beginning of every token.
 const PREFIX: &str = "tg_";
 
-/// The random bytes of a token.
+/// The beginning of the secret of every session.
+const SESSION_PREFIX: &str = "tgs_";
+
+/// The random bytes of a token, and of the secret of a session.
 pub(crate) const RANDOM_BYTES: usize = 32;
 
 /// The number of characters of a token that are shown later.
@@ -18,7 +21,16 @@ pub type Hash = [u8; 32];
 
 /// The text of a token that is made of these bytes.
 pub(super) fn text(random: [u8; RANDOM_BYTES]) -> String {
-    random.iter().fold(PREFIX.to_owned(), |mut text, byte| {
+    with_prefix(PREFIX, random)
+}
+
+/// The secret of a session that is made of these bytes.
+pub(super) fn session_text(random: [u8; RANDOM_BYTES]) -> String {
+    with_prefix(SESSION_PREFIX, random)
+}
+
+fn with_prefix(prefix: &str, random: [u8; RANDOM_BYTES]) -> String {
+    random.iter().fold(prefix.to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -26,13 +38,28 @@ pub(super) fn text(random: [u8; RANDOM_BYTES]) -> String {
 
 /// Whether a text has the form of a token. Other texts are not looked up.
 pub(super) fn is_token(text: &str) -> bool {
-    let digits = text.strip_prefix(PREFIX).unwrap_or_default().as_bytes();
+    has_form(text, PREFIX)
+}
+
+/// Whether a text has the form of a session's secret. Other texts are not looked up.
+pub(super) fn is_session(text: &str) -> bool {
+    has_form(text, SESSION_PREFIX)
+}
+
+fn has_form(text: &str, prefix: &str) -> bool {
+    let digits = text.strip_prefix(prefix).unwrap_or_default().as_bytes();
     digits.len() == 2 * RANDOM_BYTES && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The hash of a token.
+/// The hash of a token, or of a session's secret.
 pub(super) fn hash(token: &str) -> Hash {
     Sha256::digest(token.as_bytes()).into()
+}
+
+/// Proves of which root token a session was made. The secret of the session makes it impossible to guess the root token
+/// from the proof.
+pub(super) fn root_proof(session: &str, root: &str) -> Hash {
+    Sha256::new().chain_update(session.as_bytes()).chain_update([0]).chain_update(root.as_bytes()).finalize().into()
 }
 
 /// The last characters of a token.
@@ -52,5 +79,15 @@ mod tests {
         for other in ["", "tg_", "tg_af", &token.to_uppercase(), &format!("{token}a"), &token.replace("tg_", "xx_")] {
             assert!(!is_token(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_session_is_no_token_and_proves_its_root_token_only_with_its_secret() {
+        let (session, other) = (session_text([0xaf; RANDOM_BYTES]), session_text([0xae; RANDOM_BYTES]));
+        assert!(is_session(&session) && !is_token(&session) && !is_session(&text([0xaf; RANDOM_BYTES])));
+        let proof = root_proof(&session, "a root token");
+        assert_eq!(proof, root_proof(&session, "a root token"));
+        assert_ne!(proof, root_proof(&session, "another root token"));
+        assert_ne!(proof, root_proof(&other, "a root token"));
     }
 }

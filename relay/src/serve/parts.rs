@@ -13,6 +13,7 @@ use crate::configuration::Configuration;
 use crate::deliver::Engine;
 use crate::edge::Edge;
 use crate::intake::Intake;
+use crate::oidc::Oidc;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::readiness::Readiness;
@@ -44,6 +45,7 @@ impl Parts {
         let edge = Edge::new(&config.edge_url, config.edge_admin_token.reveal()).map_err(|error| error.to_string())?;
         let queues = Queue::all(&config.queue).map_err(|error| error.to_string())?;
         let egress = egress(&config)?;
+        let oidc = config.oidc.as_ref().map(Oidc::new).transpose()?.map(Arc::new);
         let (config, configuration, edge_pending) = (Arc::new(config), Arc::new(configuration), Arc::default());
         let engine = Engine::default();
         let intake = Intake {
@@ -85,6 +87,7 @@ impl Parts {
             releaser,
             wakers: Arc::default(),
             last_use: Arc::default(),
+            oidc,
         };
         Ok(Self { app, intake, engine, queues, handover })
     }

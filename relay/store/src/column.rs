@@ -15,10 +15,11 @@ use model::held_by::HeldBy;
 use model::operation::OperationState;
 use model::poison::Poison;
 use model::replay::ReplayState;
+use model::session::MadeOf;
 use model::unreadable::Reason;
 use shared::id::{
     AttemptId, AuditEntryId, CustomerId, DeliveryId, DestinationId, EventId, OperationId, RejectionId, ReplayId,
-    RouteId, SourceId, TokenId, UnreadableMessageId,
+    RouteId, SessionId, SourceId, TokenId, UnreadableMessageId,
 };
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgValueRef;
@@ -95,6 +96,7 @@ columns! {
     RejectionId: Uuid, |id| Some(Self::from_uuid(id));
     ReplayId: Uuid, |id| Some(Self::from_uuid(id));
     RouteId: Uuid, |id| Some(Self::from_uuid(id));
+    SessionId: Uuid, |id| Some(Self::from_uuid(id));
     SourceId: Uuid, |id| Some(Self::from_uuid(id));
     TokenId: Uuid, |id| Some(Self::from_uuid(id));
     UnreadableMessageId: Uuid, |id| Some(Self::from_uuid(id));
@@ -103,6 +105,7 @@ columns! {
     DestinationState: &'r str, Self::from_name;
     HeldBy: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Transform));
     OperationState: &'r str, Self::from_name;
+    MadeOf: &'r str, Self::from_name;
     Poison: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Block));
     ReplayState: &'r str, Self::from_name;
     // A reason of a newer relay: this relay cannot decode what that one could.

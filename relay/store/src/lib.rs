@@ -67,6 +67,7 @@ pub mod route_versions;
 pub mod routes;
 pub mod sealed;
 pub mod search;
+pub mod sessions;
 pub mod settle;
 pub mod signals;
 pub mod sources;

@@ -3,15 +3,17 @@
 //!
 //! In the order of the data: [`provider`] signs requests as Stripe and the other providers do ([`mac`]), [`edge`] runs
 //! the Worker, [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`],
-//! [`receiver`] a destination, [`raw_receiver`] a destination that violates HTTP. [`gateway`] starts all of them for a
+//! [`browser`] keeps cookies, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP. [`gateway`] starts all of them for a
 //! test. They are built on [`tools`] (installs and builds what they need), [`process`], [`memory`], [`server`] and
 //! [`wait`].
 
 pub mod api;
+pub mod browser;
 pub mod clock;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod identity_provider;
 pub mod internet;
 pub mod mac;
 pub mod memory;

@@ -12,7 +12,7 @@ mod python;
 use std::net::{Ipv4Addr, TcpListener};
 
 pub use hash::{hash_of, short_hash};
-pub use node::{node_packages, program, provider_sdks};
+pub use node::{identity_provider, node_packages, program, provider_sdks};
 pub use prepare::say;
 pub use programs::{relay, worker};
 pub use python::schemathesis;

@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 21] = [
+pub(in crate::api) const MEANINGS: [Meanings; 22] = [
     (
         "DeliveryState",
         "",
@@ -280,6 +280,16 @@ pub(in crate::api) const MEANINGS: [Meanings; 21] = [
         &[
             ("root", "the bearer of the relay's setting `TIDEGATE_ADMIN_TOKEN`"),
             ("token", "the bearer of a token that the API has created"),
+            ("session", "a browser after a sign-in"),
+        ],
+    ),
+    (
+        "SessionMadeOf",
+        "With what the caller signed in.",
+        &[
+            ("root", "the relay's setting `TIDEGATE_ADMIN_TOKEN`"),
+            ("token", "a token that the API has created"),
+            ("openid_connect", "the OpenID Connect provider of the relay's settings"),
         ],
     ),
 ];

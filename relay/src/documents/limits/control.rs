@@ -7,9 +7,9 @@ use store::{configuration, pool};
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self, layers};
-use crate::control::{self, page, tokens, wrong_tokens};
+use crate::control::{self, page, sessions, sign_in, tokens, wrong_tokens};
 use crate::doctor::check;
-use crate::{descriptors, edge, last_use, readiness, serve};
+use crate::{descriptors, edge, last_use, oidc, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -59,8 +59,16 @@ fn calls() -> Vec<Bound> {
         ),
         fixed!("time for which they need not", time(wrong_tokens::ACCEPTED_FOR), "limits what a stranger can delay"),
         fixed!("length of the name of a token, in characters", count(tokens::MAX_NAME), "limits rows"),
-        fixed!("tokens whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
+        fixed!("tokens and sessions whose last use waits to be stored", count(last_use::MAX_TOKENS), "limits memory"),
         fixed!("time for which uses of tokens are collected", time(last_use::WRITE_EVERY), "limits writes"),
+        fixed!("time for which a session counts", time(sessions::LIFETIME), "limits what a stolen cookie can do"),
+        fixed!(
+            "sessions of one token, of the root tokens, or of one user",
+            count(sessions::MAX_SESSIONS),
+            "limits rows; a further session ends the oldest",
+        ),
+        fixed!("time of a sign-in with OpenID Connect", time(sign_in::WITHIN), "limits what a stolen cookie can do"),
+        fixed!("path to which a sign-in returns", bytes(sign_in::MAX_RETURN_TO), "limits the size of a cookie"),
         fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
@@ -245,6 +253,27 @@ fn others() -> Vec<Bound> {
             "wait of a change of a source for the edge",
             time(edge::push::PUSH_TIMEOUT),
             "limits the time of the call; the source is `pending` until the edge has confirmed",
+        ),
+        fixed!("time of a request to the OpenID Connect provider", time(oidc::TIMEOUT), "frees connections"),
+        fixed!(
+            "response of the OpenID Connect provider",
+            bytes(oidc::http_client::MAX_RESPONSE_BYTES),
+            "limits memory"
+        ),
+        fixed!(
+            "metadata and keys of the OpenID Connect provider are used for",
+            time(oidc::FRESH_FOR),
+            "follows changes of the provider",
+        ),
+        fixed!(
+            "and, if they cannot be fetched again, for",
+            time(oidc::KNOWN_FOR),
+            "lets people sign in although the provider's metadata is unavailable",
+        ),
+        fixed!(
+            "pause after they could not be fetched, and before they are fetched again for an unknown key",
+            time(oidc::ASKED_AGAIN),
+            "limits requests to the provider",
         ),
         fixed!("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),
         fixed!(

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Lock;
 use crate::error::{Doing as _, Error, Result};
 use crate::place;
@@ -48,6 +50,37 @@ fn install_sdks() -> Result<PathBuf> {
     }
     // None of them needs its install scripts.
     let what = "installing the providers' SDKs (about 650 MB, a minute or two)";
+    prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
+    Ok(folder)
+}
+
+/// Returns a folder with the OpenID Connect provider of `tests/harness/oidc` and its packages, which are installed if
+/// necessary. Clones of the repository share it.
+///
+/// # Errors
+/// Same as [`node_packages`].
+pub fn identity_provider() -> Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(install_identity_provider).clone()
+}
+
+fn install_identity_provider() -> Result<PathBuf> {
+    let _lock = Lock::take()?;
+    let listed = place::repository().join("tests/harness/oidc");
+    let names = ["package.json", "package-lock.json", "provider.mjs"];
+    let mut hash = Sha256::new();
+    for name in names {
+        let file = listed.join(name);
+        hash.update(std::fs::read(&file).doing(|| format!("cannot read {}", file.display()))?);
+    }
+    // Named by the content, so that a clone with another script has a folder of its own.
+    let folder = place::cache().join("tools").join(format!("oidc-provider-{}", hex::encode(&hash.finalize()[..6])));
+    std::fs::create_dir_all(&folder).doing(|| format!("cannot create {}", folder.display()))?;
+    for name in names {
+        let from = listed.join(name);
+        std::fs::copy(&from, folder.join(name)).doing(|| format!("cannot copy {}", from.display()))?;
+    }
+    let what = "installing the OpenID Connect provider of the tests (4 MB)";
     prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
     Ok(folder)
 }
