@@ -17,7 +17,7 @@ pub enum Scope {
     Replay,
     /// See and rotate the signing secrets of destinations.
     Secrets,
-    /// Manage customers and tokens.
+    /// Manage customers, tokens and operations, and erase the bodies of events.
     Admin,
 }
 

@@ -271,7 +271,7 @@ pub(in crate::api) const MEANINGS: [Meanings; 22] = [
             ("write", "create, change, delete, pause and resume sources, destinations and routes"),
             ("replay", "retry, release, replay and cancel"),
             ("secrets", "see and rotate the signing secrets of destinations"),
-            ("admin", "manage customers and tokens"),
+            ("admin", "manage customers, tokens and operations, and erase the bodies of events"),
         ],
     ),
     (
