@@ -18,10 +18,10 @@ use openidconnect::{
     AuthType, AuthorizationCode, ClaimsVerificationError, Client, ClientId, ClientSecret, ConfigurationError,
     CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
-    StandardErrorResponse, StandardTokenResponse, TokenResponse as _, UserInfoClaims,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse as _, UserInfoClaims, UserInfoError,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use url::Url;
 
 use self::claims::AllClaims;
@@ -121,6 +121,8 @@ pub struct Oidc {
     redirect: RedirectUrl,
     http: HttpClient,
     known: Mutex<Known>,
+    /// Bounds the exchanges of codes at one time: anyone can begin a sign-in and send a code.
+    exchanges: Semaphore,
 }
 
 /// What is known of the provider.
@@ -131,6 +133,9 @@ struct Known {
     /// When the metadata was last fetched because of an unknown key.
     new_key_at: Option<Instant>,
 }
+
+/// The most exchanges of codes at one time. Others wait.
+pub(crate) const EXCHANGES: usize = 16;
 
 /// For what the metadata is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +170,7 @@ impl Oidc {
             redirect: RedirectUrl::from_url(redirect),
             http: HttpClient::new(TIMEOUT).map_err(|error| error.to_string())?,
             known: Mutex::default(),
+            exchanges: Semaphore::new(EXCHANGES),
         })
     }
 
@@ -195,10 +201,22 @@ impl Oidc {
     /// Returns an error if the provider cannot be reached or refuses the code, or if its ID token is not one for this
     /// sign-in.
     pub async fn finish(&self, flow: Flow, code: &str) -> Result<User, Failure> {
+        let _place = tokio::time::timeout(TIMEOUT, self.exchanges.acquire())
+            .await
+            .map_err(|_| Failure::Provider("too many sign-ins end at one time".to_owned()))?;
         let mut client = self.client(&*self.metadata(Need::SignIn).await?);
         let request = client.exchange_code(AuthorizationCode::new(code.to_owned())).map_err(incomplete)?;
         let request = request.set_pkce_verifier(PkceCodeVerifier::new(flow.verifier));
         let tokens = request.request_async(&self.http).await.map_err(|error| match error {
+            // The settings of the relay are wrong, and not the code.
+            RequestTokenError::ServerResponse(answer)
+                if matches!(
+                    answer.error(),
+                    CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient
+                ) =>
+            {
+                Failure::Provider(format!("the provider refuses the client: {answer}"))
+            }
             RequestTokenError::ServerResponse(answer) => Failure::Code(answer.to_string()),
             error @ (RequestTokenError::Request(_) | RequestTokenError::Parse(..) | RequestTokenError::Other(_)) => {
                 Failure::Provider(chain(&error))
@@ -304,7 +322,14 @@ impl Oidc {
         let subject = openidconnect::SubjectIdentifier::new(user.subject.clone());
         let request = client.user_info(tokens.access_token().clone(), Some(subject)).map_err(incomplete)?;
         let info: UserInfoClaims<AllClaims, CoreGenderClaim> =
-            request.request_async(&self.http).await.map_err(|error| Failure::Provider(chain(&error)))?;
+            request.request_async(&self.http).await.map_err(|error| match error {
+                UserInfoError::ClaimsVerification(error) => Failure::IdToken(chain(&error)),
+                error @ (UserInfoError::Request(_)
+                | UserInfoError::Parse(_)
+                | UserInfoError::Response(..)
+                | UserInfoError::Other(_)
+                | _) => Failure::Provider(chain(&error)),
+            })?;
         let groups = claims::groups(info.additional_claims(), &self.settings.groups_claim);
         let name = info.preferred_username().map(|name| name.to_string());
         let name = user.name.or(name).or_else(|| info.email().map(|email| email.to_string()));

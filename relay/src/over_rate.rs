@@ -88,5 +88,11 @@ fn decided(over: &Over) -> Option<u64> {
         })
         .collect();
     let limit = u64::try_from(over.limit).unwrap_or(0);
-    decision::refused_until(limit, &minutes, over.refused_until.map(unix_time::unix_ms), unix_time::unix_ms(over.now))
+    decision::refused_until(
+        limit,
+        &minutes,
+        over.refused_until.map(unix_time::unix_ms),
+        u64::try_from(over.sources).unwrap_or(0),
+        unix_time::unix_ms(over.now),
+    )
 }

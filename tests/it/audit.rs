@@ -115,6 +115,7 @@ async fn an_entry_has_the_settings_before_and_after_and_no_secret() {
     let [entry] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((&entry["action"], &entry["object_id"]), (&json!("destination.update"), &json!(made.id)));
     assert_eq!((&entry["object_name"], &entry["actor"]["kind"]), (&json!("billing"), &json!("root")));
+    assert_eq!(entry["actor"]["session_id"], Value::Null, "{entry}");
     assert_eq!((&entry["before"]["timeout_ms"], &entry["after"]["timeout_ms"]), (&json!(5_000), &json!(7_000)));
     assert_eq!(entry["after"]["secrets_changed"], json!(["headers.authorization"]));
     assert_eq!(entry["before"]["headers"], json!({ "authorization": true, "x-team": true }));
@@ -157,6 +158,11 @@ async fn a_change_that_fails_has_no_entry_and_one_without_an_entry_is_not_made()
     let again = json!({ "name": "billing", "url": "http://127.0.0.1:9999/" });
     api.post("/v1/destinations", &again).await.expect_status(409);
     api.patch("/v1/destinations/billing", &json!({ "timeout_ms": 1 })).await.expect_status(422);
+    assert_eq!(newest(api).await, before);
+    // Nor has one that leaves everything as it is.
+    let same = json!({ "url": "http://127.0.0.1:9999/" });
+    api.put("/v1/destinations/by-name/billing", &same).await.expect_status(200);
+    api.patch("/v1/destinations/billing", &json!({})).await.expect_status(200);
     assert_eq!(newest(api).await, before);
 
     let mut database = gateway.database.connect().await.expect("connects");

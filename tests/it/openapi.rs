@@ -3,7 +3,7 @@
 //! schemathesis makes good and bad requests from `/openapi.json`, and checks every response against it.
 //! `tests/openapi/` has its settings. The number of examples per call is small by default; `EXAMPLES=50` raises it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,24 +26,36 @@ async fn every_response_matches_the_description_of_its_call() {
     // The relay logs an error for the unreadable message. The checks find responses with 5xx.
     gateway.relay.expect_errors();
     let objects = objects(&gateway).await;
-    let mut process = run(program, &gateway, gateway.relay.token(), &objects, &examples());
+    let mut process = run(&program, &gateway, gateway.relay.token(), &objects, &examples());
     let status = until("schemathesis to end", LONGEST, async || process.ended().ok_or_else(|| process.tail(1))).await;
     assert!(status.success(), "schemathesis ended with {status}:\n{}", process.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_response_to_a_token_that_may_only_read_matches_too_and_nothing_changes() {
+async fn every_response_to_a_token_with_one_scope_matches_too_and_reading_changes_nothing() {
     let program = tools::blocking(tools::schemathesis).await.unwrap_or_else(|error| panic!("{error}"));
     let mut gateway = Gateway::start().await;
     gateway.relay.expect_errors();
     let objects = objects(&gateway).await;
-    let made = gateway.api.create_token(&["read"], None, json!({})).await;
-    let token = made["token"].as_str().expect("a token");
     let before = configuration(&gateway).await;
-    let mut process = run(program, &gateway, token, &objects, "1");
-    let status = until("schemathesis to end", LONGEST, async || process.ended().ok_or_else(|| process.tail(1))).await;
-    assert!(status.success(), "schemathesis ended with {status}:\n{}", process.log());
+    check_scopes(&program, &gateway, &objects, &["read", "bodies"]).await;
     assert_eq!(configuration(&gateway).await, before);
+    check_scopes(&program, &gateway, &objects, &["write", "replay", "secrets", "admin"]).await;
+}
+
+/// Checks the whole API with a token for each of these scopes, at the same time.
+async fn check_scopes(program: &Path, gateway: &Gateway, objects: &Value, scopes: &[&str]) {
+    let mut processes = Vec::new();
+    for scope in scopes {
+        let made = gateway.api.create_token(&[scope], None, json!({})).await;
+        let token = made["token"].as_str().expect("a token");
+        processes.push((scope, run(program, gateway, token, objects, "1")));
+    }
+    for (scope, mut process) in processes {
+        let ended =
+            until("schemathesis to end", LONGEST, async || process.ended().ok_or_else(|| process.tail(1))).await;
+        assert!(ended.success(), "schemathesis with the scope {scope} ended with {ended}:\n{}", process.log());
+    }
 }
 
 /// Everything that a token which may only read could change.
@@ -58,7 +70,7 @@ async fn configuration(gateway: &Gateway) -> Vec<Vec<Value>> {
 }
 
 /// Starts the checks of the whole API.
-fn run(program: PathBuf, gateway: &Gateway, token: &str, objects: &Value, examples: &str) -> Process {
+fn run(program: &Path, gateway: &Gateway, token: &str, objects: &Value, examples: &str) -> Process {
     let folder = place::repository().join("tests/openapi");
     let mut command = Command::new(program);
     command

@@ -157,7 +157,7 @@ async fn only_verified_events_that_have_just_arrived_count_and_a_changed_limit_l
         source["refused_until"].as_u64().ok_or_else(|| source.to_string())
     })
     .await;
-    // Six minutes, less the rest of the first one.
+    // Five minutes, less the rest of the first one.
     assert!((now_s() * 1_000..now_s() * 1_000 + 3_600_000).contains(&refused_until), "{refused_until}");
     for (name, source) in [("backlog", backlog), ("forged", forged)] {
         let shown = gateway.api.get(&format!("/v1/customers/{name}")).await.expect_status(200);

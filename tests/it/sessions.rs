@@ -1,6 +1,6 @@
 //! sessions: sign-in with a token, what a cookie may do, and when it stops being accepted, through two relays.
 
-use harness::api::{Api, id};
+use harness::api::{Api, http_client, id};
 use harness::browser::Browser;
 use harness::gateway::Gateway;
 use harness::postgres::wait_for_count;
@@ -292,13 +292,20 @@ async fn a_token_has_a_bounded_number_of_sessions_and_the_oldest_one_ends() {
     for _ in 2..MOST {
         api.post("/v1/sessions", &json!({})).await.expect_status(201);
     }
+    // All of them are new, so a program that makes them without end is refused.
+    let refused = api.post("/v1/sessions", &json!({})).await.expect_status(409);
+    assert_eq!(refused["code"], "too_many_sessions", "{refused}");
+    let mut database = gateway.database.connect().await.expect("connects");
+    sqlx::query("update sessions set created_at = created_at - interval '11 minutes'")
+        .execute(&mut database)
+        .await
+        .expect("updates");
     let whoami = format!("{}/v1/whoami", gateway.relay.url());
     oldest.clone().get(&whoami).await.expect_status(200);
     api.post("/v1/sessions", &json!({})).await.expect_status(201);
     oldest.clone().get(&whoami).await.expect_status(401);
     second.clone().get(&whoami).await.expect_status(200);
     assert_eq!(api.all("/v1/sessions").await.len(), MOST);
-    let mut database = gateway.database.connect().await.expect("connects");
     let rows: i64 =
         sqlx::query_scalar("select count(*) from sessions").fetch_one(&mut database).await.expect("a count");
     assert_eq!(rows, 100);
@@ -354,6 +361,16 @@ async fn the_rows_of_expired_sessions_are_deleted() {
     let mut database = gateway.database.connect().await.expect("connects");
     let query = "select count(*) from sessions";
     wait_for_count(&mut database, "the expired session to be deleted", query, SOON, |count| count == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_origin_a_proxy_has_hidden_gets_no_session() {
+    let gateway = Gateway::relay_only().await;
+    let url = format!("{}/v1/sessions", gateway.relay.url());
+    for (origin, status) in [("https://tidegate.example.com", 403), (gateway.relay.url(), 201)] {
+        let request = http_client().post(&url).bearer_auth(gateway.relay.token()).header("origin", origin);
+        assert_eq!(request.send().await.expect("answers").status(), status, "{origin}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,9 +41,7 @@ pub(crate) async fn authenticate(
             authenticated => authenticated?,
         }
     };
-    let request_id = request.extensions().get::<RequestId>();
-    let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(str::to_owned);
-    let actor = actor.requesting(request_id);
+    let actor = actor.requesting(request_id(request.extensions()));
     request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
 }
@@ -57,6 +55,11 @@ pub(crate) fn caller(extensions: &Extensions) -> IpAddr {
 /// The bearer token of a request; `None` if it has none.
 pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer)
+}
+
+/// The id of a request, as its response and the log have it.
+pub(super) fn request_id(extensions: &Extensions) -> Option<String> {
+    extensions.get::<RequestId>()?.header_value().to_str().ok().map(str::to_owned)
 }
 
 /// A request has an actor only if its token was accepted.

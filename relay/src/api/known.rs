@@ -50,6 +50,8 @@ impl Known {
     }
 
     fn call(&self, path: &str, method: &Method) -> Option<&Call> {
+        // The handler of GET answers HEAD too.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         self.0.get(&(path.to_owned(), method.as_str().to_ascii_lowercase()))
     }
 }

@@ -10,7 +10,7 @@ use super::auth;
 use super::input::{Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
-use super::site::Site;
+use super::site::{self, Site};
 use crate::control::page::Page;
 use crate::control::sessions::{self, EndedSessions, LIFETIME, Session};
 use crate::control::{Actor, Control, schema};
@@ -32,6 +32,8 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, SetCookie, Json<Session>), ApiError> {
     let site = Site::of(control.public_url(), &headers).filter(|site| site.may_have_sessions());
     let site = site.ok_or(ApiError::PlainHttp)?;
+    // A proxy that replaces the host would make a browser get the cookie of another site.
+    site::check_origin(&site, &headers).map_err(ApiError::CrossSite)?;
     let token = auth::token(&headers).unwrap_or_default();
     let made = sessions::create_session(&control, &actor, token).await?;
     let cookie = site.new_session(made.secret.reveal(), LIFETIME);

@@ -51,7 +51,7 @@ struct Callback {
 
 /// Receives the browser from the provider.
 async fn callback(State(control): State<Control>, request: Request) -> Response {
-    let from = auth::caller(request.extensions());
+    let request_id = auth::request_id(request.extensions());
     let Some(site) = Site::of(control.public_url(), request.headers()) else {
         return ApiError::PlainHttp.into_response();
     };
@@ -63,7 +63,7 @@ async fn callback(State(control): State<Control>, request: Request) -> Response 
         error: query.error.as_deref(),
         issuer: query.iss.as_deref(),
     };
-    let finished = sign_in::finish(&control, &answer, remembered.as_deref(), from).await;
+    let finished = sign_in::finish(&control, &answer, remembered.as_deref(), request_id).await;
     let response = finished.map_err(ApiError::from).and_then(|signed_in| {
         let session = site.new_session(signed_in.made.secret.reveal(), LIFETIME);
         redirect(&signed_in.return_to, &[session])

@@ -127,6 +127,19 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
+/// Checks that a request does not name another origin. Programs name none.
+///
+/// # Errors
+/// Returns what shows that it comes from elsewhere.
+pub(super) fn check_origin(site: &Site, headers: &HeaderMap) -> Result<(), &'static str> {
+    match headers.get(ORIGIN) {
+        Some(origin) if origin.as_bytes() != site.origin.as_bytes() => {
+            Err("the header Origin does not name the relay's own origin")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Checks that a request with a cookie comes from the relay's own pages. One that only reads may also come from the
 /// browser itself, as if its address was typed.
 ///

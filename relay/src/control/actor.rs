@@ -109,14 +109,15 @@ impl Actor {
 
     /// The actor, as the audit log names it.
     pub(super) fn author(&self) -> Author {
-        let (kind, id, name) = match &self.who {
-            Who::Root => ("root", None, "root".to_owned()),
-            Who::Token { id, name, .. } => ("token", Some(id.to_string()), name.clone()),
-            Who::Session(Session { subject, name, .. }) => {
-                ("session", Some(subject.clone()), name.clone().unwrap_or_else(|| subject.clone()))
+        let (kind, id, name, session) = match &self.who {
+            Who::Root => ("root", None, "root".to_owned(), None),
+            Who::Token { id, name, .. } => ("token", Some(id.to_string()), name.clone(), None),
+            Who::Session(Session { id, subject, name, .. }) => {
+                let name = name.clone().unwrap_or_else(|| subject.clone());
+                ("session", Some(subject.clone()), name, Some(id.to_string()))
             }
         };
-        Author { kind, id, name, request_id: self.request_id.clone() }
+        Author { kind, id, name, session, request_id: self.request_id.clone() }
     }
 
     /// What the actor may do.

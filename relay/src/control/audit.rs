@@ -61,6 +61,9 @@ pub struct AuditActor {
     pub id: Option<String>,
     /// The name of the actor at that time.
     pub name: String,
+    /// The id of the session with which the actor authenticated; null if it had none.
+    #[schema(value_type = Option<schema::SessionId>, required = true)]
+    pub session_id: Option<String>,
 }
 
 /// Selects entries of the audit log.
@@ -116,7 +119,7 @@ fn view(row: EntryRow) -> AuditEntry {
     AuditEntry {
         id: row.id,
         at: Timestamp(row.at),
-        actor: AuditActor { kind: row.actor_kind, id: row.actor_id, name: row.actor_name },
+        actor: AuditActor { kind: row.actor_kind, id: row.actor_id, name: row.actor_name, session_id: row.session_id },
         request_id: row.request_id,
         action: row.action,
         object_id: row.object_id,

@@ -21,6 +21,7 @@ use super::error::Error;
 use super::scope::Scopes;
 use super::token_form::{Hash, hash, is_session, is_token, root_proof};
 use super::wrong_tokens::WrongTokens;
+use crate::config::Group;
 use crate::last_use::Used;
 
 /// The actor that this token stands for. `from` is the address of the caller.
@@ -69,17 +70,23 @@ pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr
     {
         control.last_use.note(Used::Token(token), presented.now);
     }
-    Ok(session_actor(presented))
+    let groups = control.config.oidc.as_ref().map(|oidc| oidc.groups.as_slice()).unwrap_or_default();
+    Ok(session_actor(presented, groups))
+}
+
+/// Notes that a session was made, so that its browser need not wait because of wrong tokens from its address.
+pub(super) fn expect(control: &Control, hash: Hash) {
+    with(&control.wrong_tokens, |wrong| wrong.accepted(hash, Instant::now()));
 }
 
 /// Refuses a caller whose address has sent too many wrong tokens.
-pub(super) fn check_wait(control: &Control, from: IpAddr, hash: &Hash) -> Result<(), Error> {
+fn check_wait(control: &Control, from: IpAddr, hash: &Hash) -> Result<(), Error> {
     let wait = with(&control.wrong_tokens, |wrong| wrong.wait(from, hash, Instant::now()));
     wait.map_or(Ok(()), |wait| Err(Error::TooManyWrongTokens(wait)))
 }
 
 /// Notes that an address has sent a wrong token.
-pub(super) fn wrong(control: &Control, from: IpAddr, hash: &Hash) -> Error {
+fn wrong(control: &Control, from: IpAddr, hash: &Hash) -> Error {
     with(&control.wrong_tokens, |wrong| {
         wrong.refused(hash);
         wrong.wrong(from, Instant::now());
@@ -124,12 +131,18 @@ fn actor(token: Presented) -> Actor {
     Actor::of_token(who, Scopes::of_names(&scopes), owner)
 }
 
-fn session_actor(session: sessions::Presented) -> Actor {
+/// The actor of a session. A user of the OpenID Connect provider has no scope that no group has any more.
+fn session_actor(session: sessions::Presented, groups: &[Group]) -> Actor {
     let owner = session.customer_id.map(|id| Owner { id, name: session.customer_name.unwrap_or_default() });
     let scopes = match session.made_of {
         // Every scope, also those that later versions add.
         MadeOf::Root => Scopes::ALL,
-        MadeOf::Token | MadeOf::OpenIdConnect => Scopes::of_names(&session.scopes),
+        MadeOf::Token => Scopes::of_names(&session.scopes),
+        MadeOf::OpenIdConnect => {
+            let is_given = |name: &&String| groups.iter().any(|group| group.scopes.contains(name));
+            let given: Vec<String> = session.scopes.iter().filter(is_given).cloned().collect();
+            Scopes::of_names(&given)
+        }
     };
     let who = Who::Session(Session {
         id: session.id,

@@ -203,9 +203,9 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: Destinati
 /// Returns an error if the destination does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
     actor.require(Scope::Write)?;
-    let row = find(control, actor, id).await?;
-    let entry = record(control, actor, Action::DestinationUpdate)(Some(&row), None);
-    let version = deleted_destinations::delete(&control.pool, actor.customer()?, row.id, &entry).await?;
+    let id = find(control, actor, id).await?.id;
+    let record = |row: &DestinationRow| record(control, actor, Action::DestinationUpdate)(Some(row), None);
+    let version = deleted_destinations::delete(&control.pool, actor.customer()?, id, record).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
     control.active(version).await

@@ -150,6 +150,8 @@ pub enum Conflict {
     DefaultCustomer,
     /// The request was made with a token, so there is no session to end.
     NoSession,
+    /// All sessions of the token or user were made within the last minutes.
+    TooManySessions,
 }
 
 impl Conflict {
@@ -171,6 +173,7 @@ impl Conflict {
             Self::DestinationLimit => "destination_limit",
             Self::DefaultCustomer => "default_customer",
             Self::NoSession => "no_session",
+            Self::TooManySessions => "too_many_sessions",
         }
     }
 
@@ -217,6 +220,10 @@ impl Conflict {
             Self::DefaultCustomer => {
                 "the default customer cannot be renamed or deleted: the URLs of its sources do not contain its name, and \
                  a token that is bound to no customer acts for it"
+            }
+            Self::TooManySessions => {
+                "the most sessions of this token or user were made within the last ten minutes; use the cookie of one of them, \
+                 or try again in ten minutes"
             }
             Self::NoSession => {
                 "the request was authenticated by a token, so it has no session that could end; to end all sessions of the \

@@ -22,13 +22,14 @@ use super::page::{Page, PageRequest};
 use super::record::{self, Action, Object, With as _};
 use super::scope::{Scope, Scopes};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, schema, token_form};
+use super::{Actor, Control, Error, authentication, schema, token_form};
 use crate::mint;
 
 /// For how long a session counts, at most.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
-/// The most sessions of one token, of the root tokens, or of one user. A further one ends the oldest.
+/// The most sessions of one token, of the root tokens, or of one user. A further one ends the oldest, unless all of them
+/// were made within the last ten minutes: then it is refused.
 pub(crate) const MAX_SESSIONS: i64 = 100;
 
 /// A session.
@@ -148,7 +149,11 @@ pub(super) async fn make(control: &Control, new: NewSession<'_>, author: Author)
         until: new.until,
     };
     let inserted = sessions::insert(&control.pool, &session, MAX_SESSIONS, &entry).await;
-    inserted.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
+    inserted.map_err(conflict_of(&[
+        (Constraint::Reference, Conflict::ChangedMeanwhile),
+        (Constraint::SessionLimit, Conflict::TooManySessions),
+    ]))?;
+    authentication::expect(control, token_form::hash(new.secret));
     let session = Session { current: true, ..find(control, id, None, None).await? };
     Ok(Made { session, secret: Secret::new(new.secret) })
 }

@@ -3,7 +3,6 @@
 //! What a sign-in has to remember goes sealed into a cookie, so that any replica can end what another one began, and
 //! nothing is stored for a sign-in that does not end.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use model::session::MadeOf;
@@ -14,12 +13,11 @@ use shared::source::Secret;
 use store::audit::Author;
 use store::sessions::Subject;
 
-use super::authentication::{check_wait, wrong};
 use super::error::SignInError;
 use super::field_error::FieldError;
 use super::scope::{Scope, Scopes};
 use super::sessions::{Made, NewSession, make, names};
-use super::token_form::{hash, session_text};
+use super::token_form::session_text;
 use super::{Control, Error};
 use crate::config::Group;
 use crate::mint;
@@ -93,7 +91,7 @@ pub async fn begin(control: &Control, return_to: Option<&str>) -> Result<Begun, 
 }
 
 /// Ends a sign-in: checks the provider's answer, and makes a session of the user. `remembered` is what the browser brought
-/// back, and `from` its address.
+/// back, and `request_id` the id of its request.
 ///
 /// # Errors
 /// Returns an error if no provider is configured or if it cannot be reached, if the answer is none to this sign-in, or if
@@ -102,25 +100,9 @@ pub async fn finish(
     control: &Control,
     answer: &Answer<'_>,
     remembered: Option<&str>,
-    from: IpAddr,
+    request_id: Option<String>,
 ) -> Result<SignedIn, Error> {
     let oidc = configured(control)?;
-    let attempt = hash(remembered.unwrap_or_default());
-    check_wait(control, from, &attempt)?;
-    let finished = finish_now(control, oidc, answer, remembered).await;
-    if let Err(Error::SignIn(SignInError::Unknown | SignInError::Invalid(_))) = &finished {
-        // A try costs a request to the provider.
-        wrong(control, from, &attempt);
-    }
-    finished
-}
-
-async fn finish_now(
-    control: &Control,
-    oidc: &Oidc,
-    answer: &Answer<'_>,
-    remembered: Option<&str>,
-) -> Result<SignedIn, Error> {
     let open = |text| Remembered::open(&control.config.master_keys, text, answer.state, mint::now_ms());
     let Remembered { flow, return_to, .. } = remembered.and_then(open).ok_or(Error::SignIn(SignInError::Unknown))?;
     let settings = oidc.settings();
@@ -155,7 +137,8 @@ async fn finish_now(
         kind: "session",
         id: Some(new.subject.text.clone()),
         name: new.name.unwrap_or_default().to_owned(),
-        request_id: None,
+        session: None,
+        request_id,
     };
     Ok(SignedIn { made: make(control, new, author).await?, return_to })
 }

@@ -11,6 +11,8 @@ create table audit_entries (
     actor_kind text not null,
     actor_id text,
     actor_name text not null,
+    -- The session with which the actor authenticated; null if it had none.
+    session_id text,
     -- The id of the request that made the change; null for the relay itself.
     request_id text,
     -- What was done, such as 'destination.update'.

@@ -21,6 +21,8 @@ pub struct Author {
     pub id: Option<String>,
     /// What the actor is called.
     pub name: String,
+    /// The id of the session with which the actor has authenticated, as the API shows it.
+    pub session: Option<String>,
     /// The id of the request that makes the change, if it is one.
     pub request_id: Option<String>,
 }
@@ -29,7 +31,7 @@ impl Author {
     /// The relay itself.
     #[must_use]
     pub fn relay() -> Self {
-        Self { kind: "relay", id: None, name: "relay".to_owned(), request_id: None }
+        Self { kind: "relay", id: None, name: "relay".to_owned(), session: None, request_id: None }
     }
 }
 
@@ -59,6 +61,7 @@ pub struct EntryRow {
     pub actor_kind: String,
     pub actor_id: Option<String>,
     pub actor_name: String,
+    pub session_id: Option<String>,
     pub request_id: Option<String>,
     pub action: String,
     pub object_id: Option<String>,
@@ -67,11 +70,15 @@ pub struct EntryRow {
     pub after: Option<Value>,
 }
 
-/// Writes an entry in the transaction of its change. If the partition of its day is missing, it is created.
+/// Writes an entry in the transaction of its change. If the partition of its day is missing, it is created. A change that
+/// leaves the settings as they are is none, and has no entry.
 ///
 /// # Errors
 /// Returns an error if a query fails; then the transaction cannot be committed.
 pub(crate) async fn record(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
+    if entry.before.is_some() && entry.before == entry.after {
+        return Ok(());
+    }
     // Without the savepoint, a missing partition would abort the transaction.
     sqlx::raw_sql("SAVEPOINT audit").execute(&mut *connection).await?;
     match insert(connection, entry).await {
@@ -86,16 +93,17 @@ pub(crate) async fn record(connection: &mut Connection, entry: &NewEntry) -> Res
 }
 
 async fn insert(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
-    let Author { kind, id, name, request_id } = &entry.author;
+    let Author { kind, id, name, session, request_id } = &entry.author;
     sqlx::query!(
-        "insert into audit_entries (id, customer_id, actor_kind, actor_id, actor_name, request_id, action, object_id,
-                                    object_name, before, after)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "insert into audit_entries (id, customer_id, actor_kind, actor_id, actor_name, session_id, request_id, action,
+                                    object_id, object_name, before, after)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         entry.id.uuid(),
         entry.customer.map(CustomerId::uuid),
         kind,
         id.as_deref(),
         name,
+        session.as_deref(),
         request_id.as_deref(),
         entry.action.name(),
         entry.object_id,
@@ -198,7 +206,7 @@ async fn page(pool: &Pool, selection: &Selection, range: Range, limit: i64) -> R
     sqlx::query_as!(
         EntryRow,
         r#"select id as "id!: As<AuditEntryId>", at, customer_id as "customer_id!: Maybe<CustomerId>", actor_kind, actor_id,
-                  actor_name, request_id, action, object_id, object_name, before, after
+                  actor_name, session_id, request_id, action, object_id, object_name, before, after
            from audit_entries
            where id >= $1 and id < $2 and (customer_id = $3 or $3::uuid is null)
              and (coalesce(actor_id, actor_kind) = $4 or $4::text is null) and (action = $5 or $5::text is null)

@@ -18,6 +18,8 @@ pub struct Over {
     pub limit: i32,
     /// The version of the limit.
     pub limited_since: OffsetDateTime,
+    /// How many sources it has.
+    pub sources: i64,
     /// Until when its events are refused already; the time may have passed.
     pub refused_until: Option<OffsetDateTime>,
     /// The minutes since the limit was set in which events were stored, oldest first, with the number of events that
@@ -81,6 +83,7 @@ pub async fn over(pool: &Pool, ids: &[CustomerId], within: Duration) -> Result<V
                where customers.id = any($1) and recent.events > max_events_per_minute
            )
            select customers.id as "id!: As<CustomerId>", name, max_events_per_minute as "limit!", limited_since,
+                  (select count(*) from sources where sources.customer_id = customers.id) as "sources!",
                   refused_until, now() as "now!", minute as "minute!",
                   greatest(events - case when minute = date_trunc('minute', limited_since)
                                          then events_before_limit else 0 end, 0)::bigint as "events!"
@@ -106,6 +109,7 @@ pub async fn over(pool: &Pool, ids: &[CustomerId], within: Duration) -> Result<V
                 name: row.name,
                 limit: row.limit,
                 limited_since: row.limited_since,
+                sources: row.sources,
                 refused_until: row.refused_until,
                 minutes: Vec::new(),
                 now: row.now,

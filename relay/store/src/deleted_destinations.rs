@@ -9,6 +9,7 @@ use shared::id::{CustomerId, DestinationId, ReplayId};
 use super::audit::{self, NewEntry};
 use super::column::As;
 use super::configuration::{Change, Version};
+use super::destinations::{self, DestinationRow};
 use super::replays::counts::{self, Counts};
 use super::route_versions;
 use crate::{Connection, Error, Pool, Result};
@@ -32,19 +33,22 @@ pub enum Turn {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId, entry: &NewEntry) -> Result<Option<Version>> {
+pub async fn delete(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DestinationId,
+    record: impl FnOnce(&DestinationRow) -> NewEntry,
+) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     // From here on no replay to this destination can be created.
-    let found = sqlx::query_scalar!(
+    sqlx::query!(
         "select id from destinations where customer_id = $1 and id = $2 for update",
         customer.uuid(),
         id.uuid()
     )
     .fetch_optional(&mut *change)
     .await?;
-    if found.is_none() {
-        return Ok(None);
-    }
+    let Some(row) = destinations::find_in(&mut change, customer, Some(id), None).await? else { return Ok(None) };
     // A replay can later send the cancelled deliveries to another destination.
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     sqlx::query!("delete from routes where destination_id = $1", id.uuid()).execute(&mut *change).await?;
@@ -65,7 +69,7 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId, entry:
     sqlx::query!("insert into deleted_destinations (id, customer_id) values ($1, $2)", id.uuid(), customer.uuid())
         .execute(&mut *change)
         .await?;
-    audit::record(&mut change, entry).await?;
+    audit::record(&mut change, &record(&row)).await?;
     change.commit().await.map(Some)
 }
 

@@ -346,15 +346,22 @@ pub async fn retry(
     // Keeps the destination from being deleted before the commit.
     super::configuration::hold(&mut transaction).await?;
     for _ in 0..MOVES {
+        let mut is_change = true;
         let retried = match place(&mut transaction, customer, id).await? {
             None => return Ok(Retried::NotFound),
             Some(Place::Pending { destination: false }) => return Ok(Retried::DestinationGone),
-            Some(Place::Pending { destination: true }) => expedite(&mut transaction, customer, id).await?,
+            Some(Place::Pending { destination: true }) => {
+                let expedited = expedite(&mut transaction, customer, id).await?;
+                is_change = expedited.is_some_and(|(_, was_marked)| !was_marked);
+                expedited.map(|(retried, _)| retried)
+            }
             Some(Place::Settled { .. }) => make_pending(&mut transaction, customer, id, first_with_body).await?,
         };
         match retried {
             Some(retried @ (Retried::Due { .. } | Retried::Undecided)) => {
-                audit::record(&mut transaction, entry).await?;
+                if is_change {
+                    audit::record(&mut transaction, entry).await?;
+                }
                 transaction.commit().await?;
                 return Ok(retried);
             }
@@ -366,19 +373,23 @@ pub async fn retry(
     Err(Error::changed("the delivery is moved again and again"))
 }
 
-/// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is no longer pending.
-async fn expedite(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Retried>> {
-    let pending = sqlx::query_scalar!(
-        "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
+/// Marks a pending delivery to be sent at once, unless it is undecided, and returns whether it was marked before; `None`
+/// if it is no longer pending.
+async fn expedite(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+) -> Result<Option<(Retried, bool)>> {
+    let was_marked = sqlx::query_scalar!(
+        r#"select expedited_at is not null as "was_marked!" from pending_deliveries
+           where customer_id = $1 and id = $2 for update"#,
         customer.uuid(),
         id.uuid()
     )
     .fetch_optional(&mut *connection)
     .await?;
-    if pending.is_none() {
-        return Ok(None);
-    }
-    make_due(connection, id).await.map(Some)
+    let Some(was_marked) = was_marked else { return Ok(None) };
+    Ok(Some((make_due(connection, id).await?, was_marked)))
 }
 
 /// Makes a settled delivery pending again, to be sent at once unless it is undecided; `None` if it is no longer

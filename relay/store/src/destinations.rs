@@ -246,7 +246,7 @@ pub async fn find(
     find_in(&mut pool.acquire().await?, customer, id, name).await
 }
 
-async fn find_in(
+pub(crate) async fn find_in(
     connection: &mut Connection,
     customer: CustomerId,
     id: Option<DestinationId>,

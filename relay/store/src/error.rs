@@ -69,6 +69,8 @@ pub enum Constraint {
     CustomerName,
     /// The customer already has as many sources as it may have.
     SourceLimit,
+    /// All sessions that a subject may have were made within the last minutes.
+    SessionLimit,
     /// The customer already has as many destinations as it may have.
     DestinationLimit,
     /// The customer has been deleted.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
-use crate::{Error, Pool, Result};
+use crate::{Constraint, Error, Kind, Pool, Result};
 
 /// A session as it is stored, without its hash.
 #[derive(Debug, Clone)]
@@ -80,10 +80,22 @@ pub struct New<'a> {
 /// Transactions that run at the same time may leave a few more, which the next one deletes.
 ///
 /// # Errors
-/// Returns [`crate::Constraint::Reference`] if the token or the customer does not exist, or an error if a query fails.
+/// Returns [`Constraint::Reference`] if the token or the customer does not exist, [`Constraint::SessionLimit`] if `most`
+/// sessions of the subject were made within the last ten minutes, or an error if a query fails.
 pub async fn insert(pool: &Pool, session: &New<'_>, most: i64, entry: &NewEntry) -> Result<()> {
     let (made_of, subject) = (session.subject.made_of.name(), &session.subject.text);
     let mut transaction = pool.begin().await?;
+    let recent = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from sessions
+           where made_of = $1 and subject = $2 and created_at > now() - interval '10 minutes'"#,
+        made_of,
+        subject
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if recent >= most {
+        return Err(Error::new(Kind::Conflict(Constraint::SessionLimit), "too many sessions were made recently"));
+    }
     sqlx::query!(
         "insert into sessions (id, made_of, subject, token_id, name, customer_id, scopes, hash, root_proof, expires_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
@@ -104,11 +116,12 @@ pub async fn insert(pool: &Pool, session: &New<'_>, most: i64, entry: &NewEntry)
     .await?;
     sqlx::query!(
         "delete from sessions where id = any(array(
-             select id from sessions where made_of = $1 and subject = $2
+             select id from sessions where made_of = $1 and subject = $2 and id <> $4
              order by (ended_at is null and expires_at > now()) desc, id desc offset $3 for update skip locked))",
         made_of,
         subject,
-        most
+        most - 1,
+        session.id.uuid()
     )
     .execute(&mut *transaction)
     .await?;

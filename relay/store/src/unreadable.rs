@@ -235,6 +235,12 @@ pub async fn released(
     entry: Option<&NewEntry>,
 ) -> Result<()> {
     let mut transaction = pool.begin().await?;
+    let was_released = sqlx::query_scalar!(
+        r#"select released_at is not null as "was_released!" from unreadable_messages where id = $1 for update"#,
+        id.uuid()
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
     sqlx::query!(
         "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
                                         unfinished_tries = 0
@@ -244,7 +250,9 @@ pub async fn released(
     )
     .execute(&mut *transaction)
     .await?;
-    if let Some(entry) = entry {
+    if let Some(entry) = entry
+        && was_released == Some(false)
+    {
         audit::record(&mut transaction, entry).await?;
     }
     transaction.commit().await

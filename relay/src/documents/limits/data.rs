@@ -257,7 +257,12 @@ fn intake() -> Vec<Bound> {
         ),
         fixed!(
             "a customer over that limit is answered 429 by the edge for",
-            format!("{} to {}", millis(decision::SHORTEST_MS), millis(decision::LONGEST_MS)),
+            format!(
+                "{} and {} for each of its sources, to {}",
+                millis(decision::SHORTEST_MS),
+                millis(decision::PER_SOURCE_MS),
+                millis(decision::LONGEST_MS)
+            ),
             "the edge learns of a refusal up to a minute later; an excess is forgotten after the longer time",
         ),
         fixed!(
