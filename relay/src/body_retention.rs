@@ -69,16 +69,31 @@ async fn round(pool: &Pool, retention: Retention, clock: &WallClock) -> store::R
         tracing::warn!(error = wrong, "the deletion of bodies is suspended until the clocks agree");
         return Ok(());
     }
-    while body_retention::delete_unneeded(pool, CHECKED_AT_ONCE).await? {
-        tokio::time::sleep(LEAST_PAUSE).await;
+    // One of these fails more easily than the others, for instance on a damaged row, and must not stop them.
+    if let Err(error) = delete_unneeded(pool).await {
+        tracing::warn!(%error, "could not delete the bodies that deliveries had needed; retrying");
     }
     for walk in body_retention::walks(pool).await? {
-        let now_ms = unix_time::unix_ms(store::health::now(pool).await?);
-        let Some(span) = span(now_ms, walk.days, retention) else { continue };
-        body_retention::repeat(pool, walk, span.repeated_from, REPEAT_AFTER).await?;
-        visit(pool, walk, span).await?;
+        if let Err(error) = walk_on(pool, walk, retention).await {
+            tracing::warn!(%error, days = walk.days, "could not delete the bodies of a shorter retention; retrying");
+        }
     }
     Ok(())
+}
+
+async fn delete_unneeded(pool: &Pool) -> store::Result<()> {
+    let now_ms = unix_time::unix_ms(store::health::now(pool).await?);
+    while body_retention::delete_unneeded(pool, now_ms, CHECKED_AT_ONCE).await? {
+        tokio::time::sleep(LEAST_PAUSE).await;
+    }
+    Ok(())
+}
+
+async fn walk_on(pool: &Pool, walk: Walk, retention: Retention) -> store::Result<()> {
+    let now_ms = unix_time::unix_ms(store::health::now(pool).await?);
+    let Some(span) = span(now_ms, walk.days, retention) else { return Ok(()) };
+    body_retention::repeat(pool, walk, span.repeated_from, REPEAT_AFTER).await?;
+    visit(pool, walk, span).await
 }
 
 async fn visit(pool: &Pool, walk: Walk, span: Span) -> store::Result<()> {
@@ -106,9 +121,11 @@ struct Span {
 fn span(now_ms: u64, days: i16, retention: Retention) -> Option<Span> {
     let days = u16::try_from(days).ok().filter(|days| *days < retention.body_days)?;
     let floor = |days: u64| uuid_v7_floor(now_ms.saturating_sub(days * DAY_MS));
+    let grace_ms = u64::try_from(body_retention::GRACE.as_millis()).unwrap_or(u64::MAX);
+    let until = uuid_v7_floor(now_ms.saturating_sub(grace_ms).saturating_sub(u64::from(days) * DAY_MS));
     let days = u64::from(days);
     let from = floor(u64::from(retention.body_days) + GRACE_DAYS.unsigned_abs() + 1);
-    Some(Span { from, repeated_from: floor(days + REPEATED_DAYS).max(from), until: floor(days) })
+    Some(Span { from, repeated_from: floor(days + REPEATED_DAYS).max(from), until })
 }
 
 #[cfg(test)]
@@ -121,7 +138,8 @@ mod tests {
         let retention = Retention { body_days: 30, metadata_days: 90, dedupe_days: 3 };
         let at = |days: u64| uuid_v7_floor(NOW_MS - days * DAY_MS);
         let of = |days| span(NOW_MS, days, retention);
-        assert_eq!(of(7), Some(Span { from: at(32), repeated_from: at(23), until: at(7) }));
+        let until = uuid_v7_floor(NOW_MS - 7 * DAY_MS - 600_000);
+        assert_eq!(of(7), Some(Span { from: at(32), repeated_from: at(23), until }));
         assert_eq!(of(29).map(|span| span.repeated_from), Some(at(32)));
         assert_eq!((of(30), of(90)), (None, None), "the partitions are dropped earlier");
     }

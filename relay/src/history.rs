@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::unix_time;
-use shared::id::uuid_v7_floor;
-use store::Pool;
+use shared::id::{CustomerId, uuid_v7_floor};
 use store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
+use store::{Pool, body_retention};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -69,6 +69,15 @@ impl Retention {
     #[must_use]
     pub fn first_with_body(&self, now_ms: u64) -> Uuid {
         floor(now_ms, self.body_days)
+    }
+
+    /// As [`Self::first_with_body`], for the events of a customer, whose retention may be shorter.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails.
+    pub async fn first_with_body_of(&self, pool: &Pool, customer: CustomerId, now_ms: u64) -> store::Result<Uuid> {
+        let days = body_retention::days_of(pool, customer).await?;
+        Ok(body_retention::first_with_body(now_ms, days, self.first_with_body(now_ms)))
     }
 
     /// The first id whose metadata is still kept.

@@ -57,8 +57,9 @@ impl Rechecker {
     /// Returns an error if the query fails.
     pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
-        let Some(row) = row else { return Ok(Self(Err("the source of the event has been deleted".to_owned()))) };
-        let name = name::of(&pusher.pool, &row).await?;
+        let deleted = || Self(Err("the source of the event has been deleted".to_owned()));
+        let Some(row) = row else { return Ok(deleted()) };
+        let Some(name) = name::of(&pusher.pool, &row).await? else { return Ok(deleted()) };
         Ok(Self(Ready::of(pusher, &row, &name)))
     }
 

@@ -6,6 +6,8 @@ use harness::provider::{Provider, now_s};
 use harness::receiver::Receiver;
 use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
+use shared::envelope::{EventHeader, Verification, encode_inline};
+use shared::header::HeaderList;
 use shared::id::EventId;
 
 const DAY_MS: u64 = 86_400_000;
@@ -96,19 +98,20 @@ async fn customer(gateway: &RelayOnly, name: &str, receiver: &Receiver, is_pause
 async fn the_bodies_of_a_customer_with_a_shorter_retention_are_deleted_earlier_and_no_others() {
     let gateway = Gateway::relay_only().await;
     let receiver = Receiver::start().await.expect("starts");
-    for name in ["short", "other", "held"] {
+    for name in ["short", "other", "held", "longer"] {
         gateway.api.create_customer(name).await;
     }
     let (short, source, old) = customer(&gateway, "short", &receiver, false).await;
     let (other, _, kept) = customer(&gateway, "other", &receiver, false).await;
     let (held, _, needed) = customer(&gateway, "held", &receiver, true).await;
+    let (longer, _, kept_longer) = customer(&gateway, "longer", &receiver, true).await;
     let recent = gateway.push(&source, b"{\"recent\":1}");
     short.wait_for_rows("/v1/deliveries?state=succeeded", 2, SOON).await;
 
     let too_long = gateway.api.patch("/v1/customers/short", &json!({ "body_retention_days": 31 })).await;
     assert_eq!(too_long.expect_status(422)["errors"][0]["field"], "body_retention_days");
     let days = json!({ "body_retention_days": 3 });
-    for name in ["held", "short"] {
+    for name in ["held", "longer", "short"] {
         let changed = gateway.api.patch(&format!("/v1/customers/{name}"), &days).await.expect_status(200);
         assert_eq!(changed["body_retention_days"], 3);
     }
@@ -124,13 +127,91 @@ async fn the_bodies_of_a_customer_with_a_shorter_retention_are_deleted_earlier_a
     until("the body to be noted", SOON, async || {
         let noted: i64 =
             sqlx::query_scalar("select count(*) from needed_bodies").fetch_one(&mut database).await.expect("counts");
-        if noted == 1 { Ok(()) } else { Err(format!("{noted} are noted")) }
+        if noted == 2 { Ok(()) } else { Err(format!("{noted} are noted")) }
     })
     .await;
-    held.resume("shop").await;
-    held.wait_for_rows("/v1/deliveries?state=succeeded", 1, SOON).await;
+    // The body of a customer that has got a longer retention meanwhile is kept for that.
+    let no_limit = json!({ "body_retention_days": null });
+    gateway.api.patch("/v1/customers/longer", &no_limit).await.expect_status(200);
+    for api in [&held, &longer] {
+        api.resume("shop").await;
+        api.wait_for_rows("/v1/deliveries?state=succeeded", 1, SOON).await;
+    }
     gateway.database.run("update needed_bodies set check_at = now()").await;
     gateway.api.patch("/v1/customers/held", &days).await.expect_status(200);
     wait_until_gone(&held, needed).await;
-    assert!(!other.bytes(&format!("/v1/events/{kept}/body")).await.is_empty());
+    until("no body to be noted", SOON, async || {
+        let noted: i64 =
+            sqlx::query_scalar("select count(*) from needed_bodies").fetch_one(&mut database).await.expect("counts");
+        if noted == 0 { Ok(()) } else { Err(format!("{noted} are noted")) }
+    })
+    .await;
+    for (api, event) in [(&other, kept), (&longer, kept_longer)] {
+        assert!(!api.bytes(&format!("/v1/events/{event}/body")).await.is_empty(), "{event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_stored_after_its_shorter_retention_is_deleted_although_the_walk_has_passed_it() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let receiver = Receiver::start().await.expect("starts");
+    gateway.api.create_customer("short").await;
+    let (short, source, old) = customer(&gateway, "short", &receiver, false).await;
+    let days = json!({ "body_retention_days": 3 });
+    gateway.api.patch("/v1/customers/short", &days).await.expect_status(200);
+    wait_until_gone(&short, old).await;
+
+    // The message of an event that is older than a repeated walk begins is released by a relay that can read it.
+    let received_at_ms = now_s() * 1_000 - 25 * DAY_MS;
+    let header = EventHeader {
+        id: EventId::mint(received_at_ms, [3; 10]),
+        source: source.id.parse().expect("an id"),
+        received_at_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new([("content-type", "application/json")]),
+        verification: Verification::Verified,
+    };
+    let message = encode_inline(&header, b"{\"old\":1}").expect("fits");
+    gateway.queue.push(&message.replacen("\"v\":1", "\"v\":99", 1));
+    let kept = gateway.api.wait_for_row("/v1/unreadable-messages?reason=unknown_version", SOON).await;
+    let readable = "update unreadable_messages set message = decode(replace(encode(message, 'hex'),
+                        encode('\"v\":99', 'hex'), encode('\"v\":1', 'hex')), 'hex')";
+    gateway.database.run(readable).await;
+    let path = format!("/v1/unreadable-messages/{}/release", id(&kept));
+    gateway.api.post(&path, &json!({})).await.expect_status(200);
+    short.wait_for_rows("/v1/deliveries?state=succeeded", 2, SOON).await;
+    let other = json!({ "body_retention_days": 4 });
+    gateway.api.create_customer("other").await;
+    gateway.api.patch("/v1/customers/other", &other).await.expect_status(200);
+    wait_until_gone(&short, header.id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_delivery_is_made_of_an_event_past_the_shorter_retention_of_its_customer() {
+    let gateway = Gateway::relay_only().await;
+    let receiver = Receiver::start().await.expect("starts");
+    gateway.api.create_customer("short").await;
+    let api = gateway.api.acting_for("short");
+    let source = api.create_source("shop", &Provider::standard_webhooks()).await;
+    api.create_destination("shop", &receiver.url(), json!({})).await;
+    api.create_route("shop", "shop", json!({})).await;
+    // Its body is kept for a few minutes more.
+    let event = gateway.push_received(&source, now_s() * 1_000 - 3 * DAY_MS - 60_000, &[], b"{}");
+    let delivery = api.wait_for_row("/v1/deliveries?state=succeeded", SOON).await;
+    let days = json!({ "body_retention_days": 3 });
+    gateway.api.patch("/v1/customers/short", &days).await.expect_status(200);
+    let retry = api.post(&format!("/v1/deliveries/{}/retry", id(&delivery)), &json!({})).await.expect_status(409);
+    assert_eq!(retry["code"], "body_gone", "{retry}");
+    for filter in [json!({ "source": "shop" }), json!({ "source": "shop", "state": "succeeded" })] {
+        let replay = api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
+        let ended = api.wait_for_replay(&replay, SOON).await;
+        assert_eq!((&ended["skipped"], &ended["created"]), (&json!(1), &json!(0)), "{ended}");
+    }
+    assert!(!api.bytes(&format!("/v1/events/{event}/body")).await.is_empty());
+    let longer = json!({ "body_retention_days": 4 });
+    gateway.api.patch("/v1/customers/short", &longer).await.expect_status(200);
+    api.post(&format!("/v1/deliveries/{}/retry", id(&delivery)), &json!({})).await.expect_status(200);
+    receiver.wait_for(2, SOON).await;
 }

@@ -1,12 +1,15 @@
 //! operations: bulk work in the background. A customer is deleted with everything that it owned, and stored secrets are
 //! encrypted again with a new master key.
 
-use harness::api::{Api, id};
+use harness::api::{Api, Source, id};
 use harness::gateway::{Gateway, RelayOnly};
+use harness::provider::{Provider, now_s};
 use harness::receiver::Behaviour;
 use harness::relay::run;
 use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
+use shared::envelope::{RejectionSample, encode_rejection};
+use shared::id::SourceId;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::isolation::{Tenant, settled_rows, tenant};
@@ -195,6 +198,15 @@ async fn a_deleted_customer_leaves_nothing_and_others_keep_all_even_if_the_relay
     // An event that arrives now is kept as unreadable, and is deleted because it names a source of the customer.
     gateway.push(&victim.source, b"{\"late\":1}");
     let kept = gateway.api.wait_for_row("/v1/unreadable-messages?reason=unknown_source", SOON).await;
+    // A message of another source stays, although its sender mentions a source of the customer.
+    let mentioned = &victim.source.id;
+    let foreign = format!(
+        "{{\"v\":99,\"source\":\"{}\",\"query\":\"{mentioned}\"}}\n{{\"see\":\"{mentioned}\"}}",
+        other.source.id
+    );
+    gateway.queue.push(&foreign);
+    let foreign = gateway.api.wait_for_row("/v1/unreadable-messages?reason=unknown_version", SOON).await;
+    let foreign = format!("/v1/unreadable-messages/{}", id(&foreign));
     wait_for_step(&mut database, &operation, "pending").await;
     let last = format!("select from events where customer_id = {customer} order by id desc limit 1");
     let mut event = lock(&gateway, &last).await;
@@ -207,8 +219,24 @@ async fn a_deleted_customer_leaves_nothing_and_others_keep_all_even_if_the_relay
     execute(&mut event, "rollback").await;
     gateway.relay.start_again().await.expect("starts again");
 
+    // What the edge sent before it had deleted the source may come out of the queue after the walks.
+    wait_for_step(&mut database, &operation, "late").await;
+    gateway.push(&victim.source, b"{\"late\":1}");
+    gateway.queue.push(&encode_rejection(&rejection(&victim.source)));
+    let of_victim = format!("where source_id = {}", uuid(&victim.source.id));
+    until("the rejection to be stored", SOON, async || {
+        match count(&mut database, &format!("rejections {of_victim}")).await {
+            0 => Err("there is none".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let late = gateway.api.wait_for_row("/v1/unreadable-messages?reason=unknown_source", SOON).await;
+
     let ended = wait_until_deleted(&gateway, &operation).await;
     assert_eq!((&ended["state"], &ended["error"]), (&json!("completed"), &Value::Null), "{ended}");
+    gateway.api.get(&format!("/v1/unreadable-messages/{}", id(&late))).await.expect_status(404);
+    gateway.api.get(&foreign).await.expect_status(200);
     assert!(ended["processed"].as_i64().is_some_and(|processed| processed > 5 * MANY), "{ended}");
     assert_eq!(remains(&mut database, &owned).await, [], "rows of the deleted customer");
     let held = gateway.edge.sources();
@@ -228,6 +256,58 @@ async fn a_deleted_customer_leaves_nothing_and_others_keep_all_even_if_the_relay
     assert_eq!(remains(&mut database, &owned).await, []);
     let log = gateway.relay.log();
     assert!(!log.contains("deadlock"), "{log}");
+}
+
+/// A rejection as the edge reports it.
+fn rejection(source: &Source) -> RejectionSample {
+    let now_ms = now_s() * 1_000;
+    RejectionSample {
+        source: source.id.parse().expect("an id"),
+        cause: "bad_signature".to_owned(),
+        detail: "the signature does not match".to_owned(),
+        count: 3,
+        first_at_ms: now_ms,
+        last_at_ms: now_ms,
+        size: 2,
+        remote: "ipv4".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_an_older_relay_creates_for_a_deleted_customer_is_deleted_too() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let customer = gateway.api.create_customer("acme").await;
+    let acme = gateway.api.acting_for("acme");
+    acme.create_source("shop", &Provider::standard_webhooks()).await;
+    let template = gateway.api.create_source("shop", &Provider::standard_webhooks()).await;
+    let begun = gateway.api.delete("/v1/customers/acme").await.expect_status(202);
+    let (operation, mut database) = (id(&begun).to_owned(), connect(&gateway).await);
+    wait_for_step(&mut database, &operation, "late").await;
+    let created = SourceId::mint(now_s() * 1_000, [7; 10]);
+    let insert = format!(
+        "insert into sources (id, customer_id, name, provider, config, secrets_sealed)
+         select {}, {}, 'new', provider, config, secrets_sealed from sources where id = {}",
+        uuid(&created.to_string()),
+        uuid(&customer),
+        uuid(&template.id)
+    );
+    execute(&mut database, &insert).await;
+    let earlier = "created_at = created_at - interval '10 minutes', next_at = now()";
+    execute(&mut database, &format!("update operations set {earlier} where id = {}", uuid(&operation))).await;
+
+    // The operation shows why it begins again, and waits before it does.
+    let path = format!("/v1/operations/{operation}");
+    let is_shown = |shown: &Value| shown["error"].as_str().is_some_and(|error| error.contains("after its deletion"));
+    gateway.api.wait_until("the cause to be shown", &path, LONG, is_shown).await;
+    let waits = format!("operations where id = {} and next_at > now() + interval '20 s'", uuid(&operation));
+    assert_eq!(count(&mut database, &waits).await, 1, "the operation waits");
+    assert_eq!(count(&mut database, &format!("sources where customer_id = {}", uuid(&customer))).await, 0);
+    execute(&mut database, &format!("update operations set next_at = now() where id = {}", uuid(&operation))).await;
+    let ended = wait_until_ended(&gateway.api, &operation).await;
+    assert_eq!((&ended["state"], &ended["error"]), (&json!("completed"), &Value::Null), "{ended}");
+    assert_eq!(count(&mut database, "customers").await, 1);
+    gateway.api.get("/v1/sources/shop").await.expect_status(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

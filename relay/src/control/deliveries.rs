@@ -212,8 +212,9 @@ pub async fn retry(control: &Control, actor: &Actor, id: &str) -> Result<Deliver
     let id = read_id(id)?;
     let customer = actor.customer()?;
     let entry = record::entry(actor, Action::DeliveryRetry, Object::of(id, customer));
-    let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
-    match deliveries::retry(&control.pool, customer, id, first_with_body, &entry).await? {
+    let now_ms = control.clock.now_ms().await?;
+    let first_with_body = control.config.retention.first_with_body(now_ms);
+    match deliveries::retry(&control.pool, customer, id, now_ms, first_with_body, &entry).await? {
         Retried::Due { destination } => control.engine.expedite(destination, id),
         Retried::Undecided => undecided::decide_now(&control.releaser.intake, id).await?,
         Retried::NotFound => return Err(Error::NotFound(Noun::Delivery)),

@@ -216,7 +216,7 @@ async fn compare<C: Future<Output = Result<(), String>>>(
 
 async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
     let Some(row) = edge_checks::confirmed_source(&pusher.pool, id).await.map_err(query_failed)? else { return Ok(()) };
-    let row = name::row(&pusher.pool, row).await.map_err(query_failed)?;
+    let Some(row) = name::row(&pusher.pool, row).await.map_err(query_failed)? else { return Ok(()) };
     match of_source(&row, &held(pusher, id).await?) {
         Action::Keep => edge_checks::source_is_held(&pusher.pool, &row).await.map_err(query_failed),
         Action::PutAgain { least, difference } => {

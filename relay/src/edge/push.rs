@@ -95,7 +95,8 @@ async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
 
 async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
     let id = row.id;
-    let name = name::of(&pusher.pool, &row).await.map_err(query_failed)?;
+    // Without a name there is nothing to put: the source was deleted with its customer in the meantime.
+    let Some(name) = name::of(&pusher.pool, &row).await.map_err(query_failed)? else { return Ok(()) };
     let mut held = 0;
     for _ in 0..TRIES {
         match pusher.edge.put_source(&with_refusal(pusher, &row, config(pusher, &row, &name)?).await?).await? {

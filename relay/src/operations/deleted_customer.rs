@@ -22,6 +22,10 @@ const SOURCES_AT_ONCE: i64 = 20;
 /// How soon it is checked again whether all deliveries have been cancelled.
 const PENDING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long the last step waits before it deletes again what a relay of an older version has created meanwhile: such a
+/// relay may create more of it until it has been replaced.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The parameters of the operation.
 #[derive(Deserialize)]
 struct Parameters {
@@ -41,11 +45,19 @@ pub(super) async fn turn(app: &App, place: &Place) -> Result<(), String> {
     }
     let deleting = Deleting { operation: place.id, customer };
     match chunk(app, place, deleting, step).await {
-        // A call that was in progress has created something since.
+        // A call that was in progress has created something since, or a relay of a version that does not know deleted
+        // customers has.
         Err(error) if step == Step::Customer && error.kind() == Kind::Conflict(Constraint::Reference) => {
-            let again =
-                Next { step: Step::Replays.name(), cursor: None, processed: 0, failed: 0, wait: Duration::ZERO };
-            operations::move_on(&app.pool, place, &again).await.map_err(|error| error.to_string())
+            let cause = format!("something of the customer was created after its deletion; deleting it too: {error}");
+            let (operation, is_new) =
+                (place.id, deleted_customers::delete_again(&app.pool, place, deleting, &cause, AGAIN_AFTER));
+            let version = is_new.await.map_err(|error| error.to_string())?;
+            tracing::warn!(%operation, error = cause, "the deletion of a customer is repeated");
+            if version.is_some() {
+                app.wakers.deletions.notify_one();
+                app.configuration.refresh().await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
         }
         Err(error) => Err(error.to_string()),
         Ok(Some(true)) => {
@@ -70,7 +82,7 @@ async fn chunk(app: &App, place: &Place, deleting: Deleting, step: Step) -> stor
         }
         deleted_customers::late(&mut chunk, deleting, place.created_at, place.cursor, limit).await?
     } else {
-        match deleted_customers::take(&mut chunk, deleting, step, place.cursor, limit, &sources_in).await? {
+        match deleted_customers::take(&mut chunk, deleting, step, place.cursor, limit, &source_of).await? {
             Some(walked) => walked,
             None => {
                 chunk.commit(&wait(PENDING_INTERVAL)).await?;
@@ -124,24 +136,32 @@ async fn delete_source(app: &App, Tombstone { id, revision }: Tombstone) -> Resu
     }
 }
 
-/// The ids of sources in the first bytes of an unreadable message. With a content type the message may have the encoding
-/// of the queue's API.
-fn sources_in(content_type: Option<&str>, head: &[u8]) -> Vec<Uuid> {
-    let mut found = ids_in(head);
-    if content_type.is_some() {
-        let text: Vec<u8> = head.iter().copied().filter(|byte| *byte != b'"').collect();
-        if let Ok(decoded) = STANDARD.decode(&text[..text.len() - text.len() % 4]) {
-            found.extend(ids_in(&decoded));
-        }
+/// The source of an unreadable message, from its first bytes. With a content type the message may have the encoding of
+/// the queue's API.
+///
+/// Only the first id counts. Every message of the edge names its source before anything that a sender controls, and a
+/// sender may mention the source of another customer.
+fn source_of(content_type: Option<&str>, head: &[u8]) -> Option<Uuid> {
+    if let Some(text) = first_id(head) {
+        return parsed(text);
     }
-    found
+    content_type?;
+    let text: Vec<u8> = head.iter().copied().filter(|byte| *byte != b'"').collect();
+    let decoded = STANDARD.decode(&text[..text.len() - text.len() % 4]).ok()?;
+    parsed(first_id(&decoded)?)
 }
 
-fn ids_in(bytes: &[u8]) -> Vec<Uuid> {
+/// The first text in the header line that begins like the id of a source; what follows the line is from the sender.
+fn first_id(bytes: &[u8]) -> Option<&[u8]> {
     const LENGTH: usize = SourceId::PREFIX.len() + 1 + 32;
-    let texts = bytes.windows(LENGTH).filter(|text| text.starts_with(SourceId::PREFIX.as_bytes()));
-    let ids = texts.filter_map(|text| std::str::from_utf8(text).ok()?.parse::<SourceId>().ok());
-    ids.map(SourceId::uuid).collect()
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let begins =
+        |text: &&[u8]| text.strip_prefix(SourceId::PREFIX.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'_'));
+    line.windows(LENGTH).find(begins)
+}
+
+fn parsed(text: &[u8]) -> Option<Uuid> {
+    Some(std::str::from_utf8(text).ok()?.parse::<SourceId>().ok()?.uuid())
 }
 
 #[cfg(test)]
@@ -151,12 +171,24 @@ mod tests {
     #[test]
     fn the_source_of_a_message_is_found_in_its_plain_and_in_its_encoded_form() {
         let [one, two] = [1, 2].map(|byte| SourceId::mint(1, [byte; 10]));
-        let message = format!("{{\"v\":9,\"source\":\"{one}\",\"other\":\"src_{}\"}}\n{two}", "z".repeat(32));
-        let wanted = vec![one.uuid(), two.uuid()];
-        assert_eq!(sources_in(None, message.as_bytes()), wanted);
+        let message = format!("{{\"v\":9,\"source\":\"{one}\",\"query\":\"{two}\"}}\n{two}");
+        let wanted = Some(one.uuid());
+        assert_eq!(source_of(None, message.as_bytes()), wanted);
         let encoded = format!("\"{}\"", STANDARD.encode(&message));
-        assert_eq!(sources_in(Some("json"), encoded.as_bytes()), wanted);
-        assert_eq!(sources_in(Some("json"), &encoded.as_bytes()[..90]), [one.uuid()], "the beginning is enough");
-        assert!(sources_in(None, b"src_").is_empty() && sources_in(Some("json"), b"").is_empty());
+        assert_eq!(source_of(Some("json"), encoded.as_bytes()), wanted);
+        assert_eq!(source_of(Some("json"), &encoded.as_bytes()[..90]), wanted, "the beginning is enough");
+        assert_eq!((source_of(None, b"src_"), source_of(Some("json"), b"")), (None, None));
+    }
+
+    #[test]
+    fn a_source_that_only_the_sender_mentions_is_not_the_source_of_a_message() {
+        let mentioned = SourceId::mint(1, [1; 10]);
+        for message in [
+            format!("{{\"v\":9}}\n{{\"source\":\"{mentioned}\"}}"),
+            format!("{{\"v\":9,\"source\":\"src_{}\",\"query\":\"{mentioned}\"}}\n", "z".repeat(32)),
+        ] {
+            assert_eq!(source_of(None, message.as_bytes()), None, "{message}");
+            assert_eq!(source_of(Some("bytes"), STANDARD.encode(&message).as_bytes()), None, "{message}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
 use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, SourceId};
 use store::new_event::{Claim, Undecided};
 use store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
@@ -152,7 +152,7 @@ pub(super) async fn plan(
         let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;
         return Ok(Plan { rows: Rows::Deliveries(next.found), end: end(outcome) });
     }
-    let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
+    let first_with_body = first_with_body(app, replay.customer_id).await?;
     let with_head_size = reads_any(replay, filter, snapshot);
     let mut next = NextEvents { selection: &selection, with_head_size, limit, found: Vec::new() };
     let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;
@@ -179,6 +179,12 @@ fn end(outcome: Outcome) -> Option<Uuid> {
     }
 }
 
+/// The first id of an event of the customer that is entitled to its body. It is read after the configuration: if the
+/// retention changes before the chunk is stored, the configuration has changed too, and the chunk is made again.
+async fn first_with_body(app: &App, customer: CustomerId) -> store::Result<Uuid> {
+    app.config.retention.first_with_body_of(&app.pool, customer, app.clock.now_ms().await?).await
+}
+
 /// Decides which deliveries a planned chunk makes.
 ///
 /// # Errors
@@ -192,7 +198,7 @@ pub(super) async fn make(
 ) -> store::Result<Chunk> {
     let mut chunk = match &plan.rows {
         Rows::Deliveries(deliveries) => {
-            let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
+            let first_with_body = first_with_body(app, replay.customer_id).await?;
             of_deliveries(deliveries, replay.destination_id, first_with_body, snapshot)
         }
         Rows::Events(planned) => of_events(app, replay, filter, planned, snapshot).await?,

@@ -63,7 +63,8 @@ pub struct Changed {
     pub before: Option<CustomerRow>,
     pub row: CustomerRow,
     /// The new version of the configuration, if the change affects it: the customer has another name, and so the edge
-    /// has to find its sources by other names.
+    /// has to find its sources by other names; or another retention of bodies, and so no delivery may be stored that was
+    /// decided by the one before.
     pub version: Option<Version>,
     /// Whether the sources of the customer have to be written to the edge.
     pub edge_is_behind: bool,
@@ -173,7 +174,8 @@ async fn update(
     .await
     .map_err(Error::from)?;
     audit::record(&mut change, &record(Some(&before), Some(&row))).await?;
-    if let Some(days) = row.body_retention_days.filter(|_| row.body_retention_days != before.body_retention_days) {
+    let is_retention_new = row.body_retention_days != before.body_retention_days;
+    if let Some(days) = row.body_retention_days.filter(|_| is_retention_new) {
         body_retention::begin_again(&mut change, days).await?;
     }
     let is_renamed = row.name != before.name;
@@ -182,7 +184,7 @@ async fn update(
     if is_renamed || may_be_lifted {
         customer_rates::raise_revisions(&mut change, row.id).await?;
     }
-    let version = if is_renamed {
+    let version = if is_renamed || is_retention_new {
         Some(change.commit().await?)
     } else {
         change.commit_unchanged().await?;

@@ -5,9 +5,10 @@
 //! the events, the sources or the destinations that they name; `operation_objects` has the sources and destinations,
 //! also those that the customer itself deleted and that only its history still names.
 //!
-//! After the first transaction nothing new of the customer is stored: every transaction that stores events or makes
-//! deliveries holds the configuration, which no longer has its sources and destinations. Only an attempt that was in
-//! flight is still settled, so the last step walks the newest attempts again ([`LATE`]).
+//! After the first transaction no event and no delivery of the customer is stored: every transaction that stores events
+//! or makes deliveries holds the configuration, which no longer has its sources and destinations. What else may still be
+//! stored is walked again after a while ([`LATE`]): attempts that were in flight, messages and rejections that the edge
+//! sent before it had deleted the sources, and what both are counted in.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,18 +22,20 @@ use uuid::Uuid;
 use super::audit::{self, NewEntry};
 use super::configuration::{Change, Version};
 use super::customers::{self, CustomerRow};
-use super::operations::{self, New, OperationRow};
+use super::operations::{self, New, Next, OperationRow, Place};
 use super::sources::EDGE_CHECK_SOON;
 use crate::{Connection, DEFAULT_CUSTOMER, Error, Pool, Result};
 
 mod walk;
 
+pub(crate) use walk::within;
 pub use walk::{Walked, late, take};
 
-/// How long after the deletion the newest attempts are walked again: longer than an attempt that was in flight takes.
+/// How long after the deletion the late walks begin: longer than an attempt that was in flight takes, and longer than the
+/// edge keeps rejections and accepts events of a deleted source.
 pub const LATE: Duration = Duration::from_secs(180);
 
-/// How far before the deletion that walk begins: further than clocks may differ, and than an attempt takes.
+/// How far before the deletion the late walk of attempts begins: further than clocks may differ, and than an attempt takes.
 const LATE_FROM_MS: u64 = 600_000;
 
 /// A step of the deletion. The steps come in this order.
@@ -58,13 +61,20 @@ pub enum Step {
     Late,
     /// What they were counted in.
     LateCounters,
+    /// Messages that came out of the queue after the first walk. All are walked, because the time in the id of a message
+    /// is that at which the queue accepted it.
+    LateMessages,
+    /// Rejections that came out of the queue after the first walk; all for the same reason.
+    LateRejections,
+    /// What these were counted in.
+    LateSourceCounters,
     /// The row of the customer, and what refers to it.
     Customer,
 }
 
 impl Step {
     /// All steps, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Edge,
         Self::Pending,
         Self::Messages,
@@ -79,6 +89,9 @@ impl Step {
         Self::Replays,
         Self::Late,
         Self::LateCounters,
+        Self::LateMessages,
+        Self::LateRejections,
+        Self::LateSourceCounters,
         Self::Customer,
     ];
 
@@ -100,6 +113,9 @@ impl Step {
             Self::Replays => "replays",
             Self::Late => "late",
             Self::LateCounters => "late_counters",
+            Self::LateMessages => "late_messages",
+            Self::LateRejections => "late_rejections",
+            Self::LateSourceCounters => "late_source_counters",
             Self::Customer => "customer",
         }
     }
@@ -199,9 +215,42 @@ async fn remember(connection: &mut Connection, Deleting { operation, customer }:
     Ok(())
 }
 
+/// Deletes what was created for a customer after its deletion: by a call that was in progress, or by a relay of a version
+/// that does not know deleted customers and creates sources and destinations for them. Then the operation walks again,
+/// after `wait`, and shows `error` meanwhile. Returns the new version of the configuration if that has changed. Does
+/// nothing if the operation is no longer at this place.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
+pub async fn delete_again(
+    pool: &Pool,
+    place: &Place,
+    deleting: Deleting,
+    error: &str,
+    wait: Duration,
+) -> Result<Option<Version>> {
+    let mut change = Change::begin(pool).await?;
+    if !operations::lock(&mut change, place).await? {
+        return Ok(None);
+    }
+    remember(&mut change, deleting).await?;
+    let is_changed = take_configuration(&mut change, deleting.customer).await?;
+    // Such sources and destinations may have history of every kind.
+    let step = if is_changed { Step::Edge } else { Step::Replays };
+    let next = Next { step: step.name(), cursor: None, processed: 0, failed: 0, wait };
+    operations::advance(&mut change, place.id, &next).await?;
+    operations::show(&mut change, place.id, error).await?;
+    if is_changed {
+        return change.commit().await.map(Some);
+    }
+    change.commit_unchanged().await?;
+    Ok(None)
+}
+
 /// Deletes the routes, destinations and sources of a customer, and ends its replays. The pending deliveries are cancelled
-/// like those of each deleted destination, and each source is compared with the edge like each deleted source.
-async fn take_configuration(connection: &mut Connection, customer: CustomerId) -> Result<()> {
+/// like those of each deleted destination, and each source is compared with the edge like each deleted source. Returns
+/// whether there was a source or a destination.
+async fn take_configuration(connection: &mut Connection, customer: CustomerId) -> Result<bool> {
     let customer = customer.uuid();
     // No delivery is sent any more, so no transform is needed again.
     sqlx::query!(
@@ -211,9 +260,19 @@ async fn take_configuration(connection: &mut Connection, customer: CustomerId) -
     .execute(&mut *connection)
     .await?;
     sqlx::query!("delete from routes where customer_id = $1", customer).execute(&mut *connection).await?;
-    let destinations = sqlx::query_scalar!("select id from destinations where customer_id = $1 for update", customer)
+    let destinations =
+        sqlx::query_scalar!("select id from destinations where customer_id = $1 order by id for update", customer)
+            .fetch_all(&mut *connection)
+            .await?;
+    sqlx::query!("select id from sources where customer_id = $1 order by id for update", customer)
         .fetch_all(&mut *connection)
         .await?;
+    sqlx::query!(
+        "select destination_id from destination_health where destination_id = any($1) order by destination_id for update",
+        &destinations
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     sqlx::query!("delete from destination_health where destination_id = any($1)", &destinations)
         .execute(&mut *connection)
         .await?;
@@ -243,7 +302,7 @@ async fn take_configuration(connection: &mut Connection, customer: CustomerId) -
     .execute(&mut *connection)
     .await?;
     // The tombstone is above every revision that may be on its way to the edge.
-    sqlx::query!(
+    let sources = sqlx::query!(
         "with deleted as (
             delete from sources where customer_id = $1 returning id, customer_id, name, revision
          )
@@ -254,7 +313,7 @@ async fn take_configuration(connection: &mut Connection, customer: CustomerId) -
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(!destinations.is_empty() || sources.rows_affected() > 0)
 }
 
 /// A source that is to be deleted at the edge.

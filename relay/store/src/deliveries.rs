@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
+use super::body_retention;
 use super::column::{As, Maybe};
 use super::held::{self, Release, Released};
 use super::search::{self, Order, Range, Search, remaining};
@@ -329,8 +330,9 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
 }
 
 /// Marks a delivery to be sent at once, by the current version of its route. A settled delivery becomes pending again,
-/// under the same id and with a fresh schedule, if its event's body is kept and neither its id nor its event's id is
-/// before `first_with_body`. A held delivery is released, unless it is undecided; then its route is evaluated now. A
+/// under the same id and with a fresh schedule, if its event's body is kept, neither its id nor its event's id is before
+/// `first_with_body`, and its event is not past the shorter retention of its customer at `now_ms` (Unix time in
+/// milliseconds). A held delivery is released, unless it is undecided; then its route is evaluated now. A
 /// delivery that is already marked keeps its mark.
 ///
 /// # Errors
@@ -339,6 +341,7 @@ pub async fn retry(
     pool: &Pool,
     customer: CustomerId,
     id: DeliveryId,
+    now_ms: u64,
     first_with_body: Uuid,
     entry: &NewEntry,
 ) -> Result<Retried> {
@@ -355,7 +358,12 @@ pub async fn retry(
                 is_change = expedited.is_some_and(|(_, was_marked)| !was_marked);
                 expedited.map(|(retried, _)| retried)
             }
-            Some(Place::Settled { .. }) => make_pending(&mut transaction, customer, id, first_with_body).await?,
+            Some(Place::Settled { .. }) => {
+                // The transaction holds the configuration, so the retention does not become shorter before the commit.
+                let days = body_retention::days_of(&mut *transaction, customer).await?;
+                let first = body_retention::first_with_body(now_ms, days, first_with_body);
+                make_pending(&mut transaction, customer, id, first).await?
+            }
         };
         match retried {
             Some(retried @ (Retried::Due { .. } | Retried::Undecided)) => {

@@ -245,6 +245,12 @@ pub(crate) async fn advance(connection: &mut Connection, id: OperationId, next: 
     Ok(())
 }
 
+/// Shows an error of a running operation until its next chunk.
+pub(crate) async fn show(connection: &mut Connection, id: OperationId, error: &str) -> Result<()> {
+    sqlx::query!("update operations set error = $2 where id = $1", id.uuid(), error).execute(connection).await?;
+    Ok(())
+}
+
 pub(crate) async fn finish(
     connection: &mut Connection,
     id: OperationId,

@@ -1,7 +1,9 @@
 //! All columns that are sealed with the master key, page by page, and the operation that seals them again.
 //!
 //! A chunk of that operation is a change of the configuration that no replica has to read: the secrets stay the same, and
-//! so do the revisions and `updated_at`. No other change comes between its reads and its writes.
+//! so do the revisions and `updated_at`. No other change comes between its reads and its writes. It locks the rows as it reads
+//! them, in the order of their ids: transactions that are no changes update sources too, and the plan of the update could
+//! choose another order.
 
 use model::operation::OperationKind;
 use serde_json::json;
@@ -116,7 +118,7 @@ pub async fn reseal_sources(
     let page = sqlx::query_as!(
         SealedSource,
         r#"select id as "id!: As<SourceId>", secrets_sealed, retired_secrets_sealed from sources
-           where $1::uuid is null or id > $1 order by id limit $2"#,
+           where $1::uuid is null or id > $1 order by id limit $2 for no key update"#,
         place.cursor,
         limit
     )
@@ -159,7 +161,7 @@ pub async fn reseal_destinations(
     let page = sqlx::query_as!(
         SealedDestination,
         r#"select id as "id!: As<DestinationId>", signing_secrets_sealed, headers_sealed from destinations
-           where $1::uuid is null or id > $1 order by id limit $2"#,
+           where $1::uuid is null or id > $1 order by id limit $2 for no key update"#,
         place.cursor,
         limit
     )

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
+use super::body_retention;
 use super::column::{As, Maybe};
 use super::search::{self, Range, Search, remaining};
 use crate::{Connection, Error, Pool, Result};
@@ -250,6 +251,9 @@ pub async fn released(
     )
     .execute(&mut *transaction)
     .await?;
+    if let Some(event) = event {
+        body_retention::note(&mut transaction, event.uuid()).await?;
+    }
     if let Some(entry) = entry
         && was_released == Some(false)
     {

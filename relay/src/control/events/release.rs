@@ -34,8 +34,6 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Event
         }
     }
     let body = control.bodies.hold(row.body_size, store::pending::body(&control.pool, row.meta.id)).await?;
-    let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
-    let body = body.filter(|_| row.meta.id.uuid() >= first_with_body);
     let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;
     route_and_release(control, actor, &row, body.as_ref()).await?;
     // The detail reads it again: a request that held two reservations could wait for itself.
@@ -48,6 +46,13 @@ async fn route_and_release(control: &Control, actor: &Actor, row: &EventRow, bod
     let entry = record::entry(actor, Action::EventRelease, Object::of(meta.id, row.customer_id));
     let mut snapshot = control.configuration.refresh().await?;
     for _ in 0..ROUNDS {
+        // Read after the configuration: a change of the retention before the release is stored changes that too.
+        let now_ms = control.clock.now_ms().await?;
+        let first_with_body =
+            control.config.retention.first_with_body_of(&control.pool, row.customer_id, now_ms).await?;
+        if meta.id.uuid() < first_with_body {
+            return Err(Error::Conflict(Conflict::BodyGone));
+        }
         let answers =
             route::evaluate(&control.evaluator, &snapshot, &view(row, body), Instant::now() + EVALUATE_WITHIN).await;
         let event = NewEvent {

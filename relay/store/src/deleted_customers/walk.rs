@@ -38,9 +38,8 @@ impl Walked {
     }
 }
 
-/// Finds the texts of an unreadable message that may be ids of sources, from its content type in the queue's API and its
-/// first bytes.
-type Names<'a> = &'a (dyn Fn(Option<&str>, &[u8]) -> Vec<Uuid> + Send + Sync);
+/// Finds the source of an unreadable message, from its content type in the queue's API and its first bytes.
+type SourceOf<'a> = &'a (dyn Fn(Option<&str>, &[u8]) -> Option<Uuid> + Send + Sync);
 
 /// Takes the next chunk of a step that is neither [`Step::Edge`] nor [`Step::Late`]: reads at most `limit` rows after
 /// `cursor`, and deletes those of the customer. `None` if it has to wait for others.
@@ -53,7 +52,7 @@ pub async fn take(
     step: Step,
     cursor: Option<Uuid>,
     limit: i64,
-    names: Names<'_>,
+    source_of: SourceOf<'_>,
 ) -> Result<Option<Walked>> {
     let connection: &mut Connection = &mut chunk.transaction;
     let from = cursor.unwrap_or_default();
@@ -61,14 +60,16 @@ pub async fn take(
         Step::Edge | Step::Late => Walked::DONE,
         Step::Pending if is_pending(connection, deleting.customer).await? => return Ok(None),
         Step::Pending => Walked::DONE,
-        Step::Messages => messages(connection, deleting, from, limit.min(200), names).await?,
+        Step::Messages | Step::LateMessages => messages(connection, deleting, from, limit.min(200), source_of).await?,
         Step::Deliveries => deliveries(connection, deleting, from, limit).await?,
         Step::Copies => copies(connection, deleting, from, limit).await?,
         Step::Attempts => attempts(connection, deleting, from, limit).await?,
         Step::Events => events(connection, deleting, from, limit).await?,
-        Step::Rejections => rejections(connection, deleting, from, limit).await?,
+        Step::Rejections | Step::LateRejections => rejections(connection, deleting, from, limit).await?,
         Step::Keys => by_object(connection, deleting, Of::Keys, from, limit).await?,
-        Step::SourceCounters => by_object(connection, deleting, Of::SourceCounters, from, limit).await?,
+        Step::SourceCounters | Step::LateSourceCounters => {
+            by_object(connection, deleting, Of::SourceCounters, from, limit).await?
+        }
         Step::DestinationCounters | Step::LateCounters => {
             by_object(connection, deleting, Of::DestinationCounters, from, limit).await?
         }
@@ -147,7 +148,7 @@ async fn messages(
     deleting: Deleting,
     from: Uuid,
     limit: i64,
-    names: Names<'_>,
+    source_of: SourceOf<'_>,
 ) -> Result<Walked> {
     let rows = sqlx::query!(
         r#"select id, event_id, content_type, substring(message from 1 for $3) as "head!"
@@ -160,13 +161,13 @@ async fn messages(
     .await?;
     let events: Vec<Uuid> = rows.iter().filter_map(|row| row.event_id).collect();
     let events = events_of(connection, deleting.customer, &events).await?;
-    let named: Vec<Vec<Uuid>> = rows.iter().map(|row| names(row.content_type.as_deref(), &row.head)).collect();
+    let named: Vec<Option<Uuid>> = rows.iter().map(|row| source_of(row.content_type.as_deref(), &row.head)).collect();
     let sources: Vec<Uuid> = named.iter().flatten().copied().collect();
     let sources = objects_of(connection, deleting, "source", &sources).await?;
-    let is_owned = |event: Option<Uuid>, named: &[Uuid]| {
-        event.is_some_and(|event| events.contains(&event)) || named.iter().any(|id| sources.contains(id))
+    let is_owned = |event: Option<Uuid>, source: Option<Uuid>| {
+        event.is_some_and(|event| events.contains(&event)) || source.is_some_and(|source| sources.contains(&source))
     };
-    let owned = rows.iter().zip(&named).filter(|(row, named)| is_owned(row.event_id, named));
+    let owned = rows.iter().zip(&named).filter(|(row, source)| is_owned(row.event_id, **source));
     let owned: Vec<Uuid> = owned.map(|(row, _)| row.id).collect();
     sqlx::query!("delete from unreadable_messages where id = any($1)", &owned).execute(connection).await?;
     Ok(Walked::after(rows.last().map(|row| row.id), rows.len(), limit, count(&owned)))
@@ -260,7 +261,7 @@ async fn events(connection: &mut Connection, deleting: Deleting, from: Uuid, lim
 }
 
 /// How many of these sizes, from the first on, have at most `most` in total; at least one.
-fn within(sizes: impl Iterator<Item = i64>, most: i64) -> usize {
+pub(crate) fn within(sizes: impl Iterator<Item = i64>, most: i64) -> usize {
     let (mut total, mut all, mut fitting) = (0_i64, 0, 0);
     for size in sizes {
         all += 1;
@@ -331,6 +332,9 @@ async fn by_object(connection: &mut Connection, deleting: Deleting, of: Of, from
             return Ok(Walked { cursor: Some(done), deleted });
         }
         done = *object;
+        if deleted >= limit {
+            return Ok(Walked { cursor: Some(done), deleted });
+        }
     }
     Ok(Walked::after(objects.last().copied(), objects.len(), OBJECTS_AT_ONCE, deleted))
 }
