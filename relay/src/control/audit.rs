@@ -83,6 +83,22 @@ pub struct AuditFilter {
     pub before: Option<String>,
 }
 
+/// The most characters of the id of an actor: the issuer and the subject of a user may be long.
+const MAX_ACTOR: usize = 1_000;
+
+/// The most characters of the id of a request.
+const MAX_REQUEST_ID: usize = 100;
+
+/// Whether a text has the form of an id.
+fn is_id(text: &str) -> bool {
+    let Some((prefix, digits)) = text.split_once('_') else { return false };
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    prefix.len() == 3
+        && prefix.bytes().all(|byte| byte.is_ascii_lowercase())
+        && digits.len() == 32
+        && digits.bytes().all(is_digit)
+}
+
 /// A page of the audit log, newest first.
 ///
 /// # Errors
@@ -107,6 +123,15 @@ pub async fn list(
             (None, _) => problems.named("customer", text, customers::find(control, text).await.map(|row| row.id))?,
         },
     };
+    for (field, text, most) in [("actor", &filter.actor, MAX_ACTOR), ("request_id", &filter.request_id, MAX_REQUEST_ID)]
+    {
+        if text.as_ref().is_some_and(|text| text.chars().count() > most) {
+            problems.add(field, format!("must be at most {most} characters long"));
+        }
+    }
+    if filter.object.as_deref().is_some_and(|text| !is_id(text)) {
+        problems.add("object", "must be the id of an object, such as that of a destination");
+    }
     problems.finish()?;
     let AuditFilter { actor, action, object, request_id, .. } = filter;
     let selection = Selection { customer, actor, action, object_id: object, request_id };
