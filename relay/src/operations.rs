@@ -1,8 +1,8 @@
 //! Operations: bulk work in the background that survives restarts, one chunk after the other.
 //!
 //! Each chunk is one short transaction that does the work and moves the cursor. A relay that ends loses at most the
-//! chunk in progress, and any replica continues. Each chunk is followed by a pause as long as itself, so that all
-//! operations together use at most half of the time of one connection, and deliveries are not slowed.
+//! chunk in progress, and any replica continues. Each chunk is followed by a pause as long as itself, so that on each
+//! replica all operations together use at most half of the time of one connection, and deliveries are not slowed.
 //!
 //! A chunk that fails is tried again after a growing pause and with fewer rows, for as long as the operation runs: the
 //! work has been promised to the caller. The operation shows the error.

@@ -87,9 +87,9 @@ async fn remains(database: &mut PgConnection, owned: &Owned) -> Vec<(String, i64
     .expect("the tables");
     let mut remains = Vec::new();
     for (table, column) in &tables {
-        // The edge is compared with what was deleted for a week.
+        // The edge is compared with what was deleted for a week. The audit log is kept for its retention.
         let ids = match (table.as_str(), column.as_str()) {
-            ("deleted_sources", "id") => continue,
+            ("deleted_sources", "id") | ("audit_entries", _) => continue,
             _ => &owned.0,
         };
         let count = count(database, &format!("{table} where {column} = any(array[{ids}])")).await;

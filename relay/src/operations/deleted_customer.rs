@@ -49,10 +49,10 @@ pub(super) async fn turn(app: &App, place: &Place) -> Result<(), String> {
         // customers has.
         Err(error) if step == Step::Customer && error.kind() == Kind::Conflict(Constraint::Reference) => {
             let cause = format!("something of the customer was created after its deletion; deleting it too: {error}");
-            let (operation, is_new) =
-                (place.id, deleted_customers::delete_again(&app.pool, place, deleting, &cause, AGAIN_AFTER));
-            let version = is_new.await.map_err(|error| error.to_string())?;
-            tracing::warn!(%operation, error = cause, "the deletion of a customer is repeated");
+            let version = deleted_customers::delete_again(&app.pool, place, deleting, &cause, AGAIN_AFTER)
+                .await
+                .map_err(|error| error.to_string())?;
+            tracing::warn!(operation = %place.id, error = cause, "the deletion of a customer is repeated");
             if version.is_some() {
                 app.wakers.deletions.notify_one();
                 app.configuration.refresh().await.map_err(|error| error.to_string())?;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use shared::id::{CustomerId, uuid_v7_floor};
 use uuid::Uuid;
 
-use crate::deleted_customers::within;
 use crate::{Connection, Error, Pool, Result};
 
 /// The most bytes of bodies that one chunk deletes, unless a single body is larger.
@@ -220,6 +219,19 @@ fn floor(now_ms: u64, days: i16) -> Uuid {
     uuid_v7_floor(now_ms.saturating_sub(u64::from(days.unsigned_abs()) * DAY_MS))
 }
 
+/// How many of these sizes, from the first on, have at most `most` in total; at least one.
+pub(crate) fn within(sizes: impl Iterator<Item = i64>, most: i64) -> usize {
+    let (mut total, mut all, mut fitting) = (0_i64, 0, 0);
+    for size in sizes {
+        all += 1;
+        total = total.saturating_add(size);
+        if total <= most {
+            fitting += 1;
+        }
+    }
+    fitting.max(1).min(all)
+}
+
 /// Notes the body of an event that was stored long after it had arrived: the walk may have passed its place.
 pub(crate) async fn note(connection: &mut Connection, event: Uuid) -> Result<()> {
     sqlx::query!("insert into needed_bodies (event_id) values ($1) on conflict do nothing", event)
@@ -256,5 +268,13 @@ mod tests {
         assert_eq!(first_with_body(NOW_MS, None, of_all), of_all);
         assert_eq!(first_with_body(NOW_MS, Some(90), of_all), of_all);
         assert_eq!(first_with_body(NOW_MS, Some(3), of_all), uuid_v7_floor(NOW_MS - 3 * 86_400_000));
+    }
+
+    #[test]
+    fn a_chunk_has_at_least_one_row_and_otherwise_no_more_bytes_than_allowed() {
+        assert_eq!(within([5, 5, 5].into_iter(), 10), 2);
+        assert_eq!(within([50, 5].into_iter(), 10), 1);
+        assert_eq!(within([0, 0, 10, 0, 1].into_iter(), 10), 4);
+        assert_eq!(within([].into_iter(), 10), 0);
     }
 }

@@ -28,7 +28,6 @@ use crate::{Connection, DEFAULT_CUSTOMER, Error, Pool, Result};
 
 mod walk;
 
-pub(crate) use walk::within;
 pub use walk::{Walked, late, take};
 
 /// How long after the deletion the late walks begin: longer than an attempt that was in flight takes, and longer than the

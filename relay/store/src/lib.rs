@@ -11,12 +11,14 @@
 //!    delivery pending; exclusive by [`configuration::Change`], in every transaction that changes a source, a
 //!    destination or a route. It is the first statement of its transaction.
 //! 2. rows of `customers`, `sources`, `destinations` and `routes`, and their dependent rows: `route_versions`,
-//!    `destination_health`, `deleted_sources`, `deleted_destinations`
+//!    `destination_health`, `deleted_sources`, `deleted_destinations`; then `tokens` and `sessions`, and `body_retention`
 //!
 //!    A chunk of an operation locks the row of `operations` before these; it never waits for that row.
 //! 3. the advisory lock for taking shards, `replicas`, `shards`
-//! 4. incoming data: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
-//!    `rejections`, `unreadable_messages`
+//! 4. incoming data: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `needed_bodies`,
+//!    `event_bodies`, `rejections`, `unreadable_messages`
+//!
+//!    A release of an unreadable message notes the body afterwards, and then takes no other lock of these.
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
 //! 6. `replays`, whose rows many transactions update: late, so that they are locked only briefly
 //! 7. `source_counters`, `destination_counters`
@@ -25,7 +27,7 @@
 //! could choose another order. For `pending_deliveries` that would cost one more statement per settled batch. There
 //! only [`settle`] waits for several rows. All other transactions lock one row, or use `skip locked` and process the
 //! remaining rows later. Rows that a transaction inserts under new ids do not count: no other transaction waits for
-//! them.
+//! them. `audit_entries` has only such rows.
 
 use std::time::Duration;
 

@@ -593,7 +593,7 @@ fn background() -> Vec<Bound> {
             "gives the cause time to pass",
         ),
         fixed!(
-            "the newest attempts of a deleted customer are deleted",
+            "what was stored for a deleted customer since its deletion is deleted",
             format!("{} after the call", time(store::deleted_customers::LATE)),
             "lets attempts in flight end",
         ),

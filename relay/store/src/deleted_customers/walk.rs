@@ -6,6 +6,7 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Deleting, Step, delete_row, events_of, is_pending, late_from};
+use crate::body_retention::within;
 use crate::operations::Chunk;
 use crate::{Connection, Result};
 
@@ -260,19 +261,6 @@ async fn events(connection: &mut Connection, deleting: Deleting, from: Uuid, lim
     })
 }
 
-/// How many of these sizes, from the first on, have at most `most` in total; at least one.
-pub(crate) fn within(sizes: impl Iterator<Item = i64>, most: i64) -> usize {
-    let (mut total, mut all, mut fitting) = (0_i64, 0, 0);
-    for size in sizes {
-        all += 1;
-        total = total.saturating_add(size);
-        if total <= most {
-            fitting += 1;
-        }
-    }
-    fitting.max(1).min(all)
-}
-
 async fn rejections(connection: &mut Connection, deleting: Deleting, from: Uuid, limit: i64) -> Result<Walked> {
     let rows = sqlx::query!("select id, source_id from rejections where id > $1 order by id limit $2", from, limit)
         .fetch_all(&mut *connection)
@@ -402,14 +390,6 @@ async fn destination_counters(connection: &mut Connection, destination: Uuid, li
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chunk_has_at_least_one_row_and_otherwise_no_more_bytes_than_allowed() {
-        assert_eq!(within([5, 5, 5].into_iter(), 10), 2);
-        assert_eq!(within([50, 5].into_iter(), 10), 1);
-        assert_eq!(within([0, 0, 10, 0, 1].into_iter(), 10), 4);
-        assert_eq!(within([].into_iter(), 10), 0);
-    }
 
     #[test]
     fn a_step_is_done_if_its_last_chunk_was_not_full() {
