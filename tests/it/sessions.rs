@@ -377,9 +377,12 @@ async fn a_page_whose_origin_a_proxy_has_hidden_gets_no_session() {
 async fn the_public_url_decides_which_origin_and_which_cookie_count() {
     let public = "https://tidegate.example.com";
     let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_PUBLIC_URL", public)).await;
-    let (browser, _) = sign_in(gateway.relay.url(), gateway.relay.token()).await;
-    assert!(browser.cookie("__Host-tidegate").is_some() && browser.cookie(COOKIE).is_none());
     let url = format!("{}/v1/sessions", gateway.relay.url());
+    let bearer = format!("Bearer {}", gateway.relay.token());
+    let mut browser = Browser::default().with_header("authorization", &bearer).with_header("origin", public);
+    browser.send(Method::POST, &url, None).await.expect_status(201);
+    browser.headers.clear();
+    assert!(browser.cookie("__Host-tidegate").is_some() && browser.cookie(COOKIE).is_none());
     browser.clone().send(Method::DELETE, &url, None).await.expect_status(403);
     browser.clone().with_header("origin", public).send(Method::DELETE, &url, None).await.expect_status(200);
 
@@ -390,7 +393,8 @@ async fn the_public_url_decides_which_origin_and_which_cookie_count() {
     let url = format!("{}/v1/sessions", gateway.relay.url());
     let problem = named.send(Method::POST, &url, None).await.expect_status(403);
     assert_eq!(problem["code"], "plain_http");
-    let mut behind_tls = named.with_header("x-forwarded-proto", "https");
+    let behind_tls = named.with_header("x-forwarded-proto", "https");
+    let mut behind_tls = behind_tls.with_header("origin", "https://relay.example.com");
     let page = behind_tls.send(Method::POST, &url, None).await;
     assert!(page.set_cookies[0].contains("; Secure; "), "{page:?}");
     page.expect_status(201);
