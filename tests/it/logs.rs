@@ -16,6 +16,7 @@ const FIELDS: &[&str] = &[
     "command",
     "customer",
     "day",
+    "days",
     "decision",
     "delay_s",
     "deliveries",
