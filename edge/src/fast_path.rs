@@ -1,8 +1,8 @@
 //! The fast path: a webhook whose source is in memory, decided in one call that awaits nothing.
 //!
 //! `entry.js` calls [`receive`] or [`receive_by_length`] after it has read the body, and sends the message that they
-//! return. [`wire`] describes the texts that cross between the two. A request is left to the slow path, [`crate::ingest`],
-//! if any of these is so:
+//! return. [`wire`] describes the texts that cross between the two. A request is left to the slow path,
+//! [`crate::ingest`], if any of these is so:
 //!
 //! - its source, or a published key that it needs, is not in memory, or is due for a refresh;
 //! - it is, or may be, a handshake or a GET;
@@ -66,7 +66,8 @@ pub fn receive_by_length(head: &str, size: u32) -> Option<String> {
     let head = Head::parse(head)?;
     let size = usize::try_from(size).ok()?;
     let source = source_of(&head, size, now)?;
-    // A body of this size is not searched for a handshake. A handshake that the head alone shows is left to the slow path.
+    // A body of this size is not searched for a handshake. A handshake that the head alone shows is left to the slow
+    // path.
     if size <= MAX_HANDSHAKE_BODY_BYTES || needs_slow_path(&source, &head, &[]) {
         return None;
     }
@@ -101,8 +102,8 @@ fn keys_of(source: &Source, head: &Head, body: &[u8], now: u64) -> Option<Rc<Key
     published_keys::fresh(&location, now)
 }
 
-/// Tries again to send a message after a send that failed with `error`. `send` makes one attempt and returns its promise.
-/// Returns `None` once the message is in the queue, else a refusal as [`lines`].
+/// Tries again to send a message after a send that failed with `error`. `send` makes one attempt and returns its
+/// promise. Returns `None` once the message is in the queue, else a refusal as [`lines`].
 #[wasm_bindgen(
     wasm_bindgen = worker::wasm_bindgen,
     wasm_bindgen_futures = worker::wasm_bindgen_futures,

@@ -1,8 +1,8 @@
 //! Refuses the events of a customer that is over its rate, until the time that the relay has written into the
 //! configuration of its sources.
 //!
-//! The relay counts and decides. The edge compares a time, which costs nothing, and the fast path leaves a request that is
-//! refused to the slow path.
+//! The relay counts and decides. The edge compares a time, which costs nothing, and the fast path leaves a request that
+//! is refused to the slow path.
 
 use std::rc::Rc;
 
@@ -11,8 +11,8 @@ use shared::verify::Rejection;
 use crate::bindings::Bindings;
 use crate::sources::{self, Source};
 
-/// Why the events of a source are refused whatever they are, by the newest configuration, because the limit may just have
-/// been raised. `None` if the customer of the source is not over its rate.
+/// Why the events of a source are refused whatever they are, by the newest configuration, because the limit may just
+/// have been raised. `None` if the customer of the source is not over its rate.
 pub(crate) async fn of(
     reference: &str,
     source: Rc<Source>,

@@ -7,8 +7,8 @@ pub(crate) enum Route<'a> {
     Home,
     /// `/healthz`
     Health,
-    /// `/in/{source}`: the id or the name of a source. A source of another customer than the default one has the name of
-    /// its customer in front: `/in/{customer}/{name}`.
+    /// `/in/{source}`: the id or the name of a source. A source of another customer than the default one has the name
+    /// of its customer in front: `/in/{customer}/{name}`.
     Source(&'a str),
     /// `/admin/…`, for the relay.
     Admin(AdminRoute<'a>),

@@ -1,8 +1,9 @@
 //! The REST API, for the programs of operators and for the command line.
 //!
-//! Every call under `/v1` needs a bearer token, or the cookie of a session. A handler extracts the parameters, calls the
-//! [control layer](crate::control), which contains every rule, and turns the result into a response. Errors are problem
-//! documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the handlers.
+//! Every call under `/v1` needs a bearer token, or the cookie of a session. A handler extracts the parameters, calls
+//! the [control layer](crate::control), which contains every rule, and turns the result into a response. Errors are
+//! problem documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the
+//! handlers.
 
 use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;

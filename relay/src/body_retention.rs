@@ -1,6 +1,7 @@
 //! Deletes the bodies of customers whose retention of bodies is shorter than that of the deployment.
 //!
-//! Every customer's other bodies, and everything else, are dropped with the partition of their day ([`crate::history`]).
+//! Every customer's other bodies, and everything else, are dropped with the partition of their day
+//! ([`crate::history`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::history::{GRACE_DAYS, Retention};
-use crate::waiting::Wakers;
+use crate::waiting::{self, Wakers};
 use crate::wall_clock::WallClock;
 
 /// How often the relay looks for bodies to delete. A body may be kept that much longer than its retention.
@@ -33,9 +34,7 @@ const REPEAT_AFTER: Duration = Duration::from_secs(86_400);
 
 /// How many days before its end a repeated walk begins: longer than a queue keeps a message, because an event is stored
 /// under the time at which it arrived.
-const REPEATED_DAYS: u64 = 16;
-
-const DAY_MS: u64 = 86_400_000;
+const REPEATED_DAYS: u16 = 16;
 
 /// Deletes until `stop`; the first time at once. It is woken when a customer has got another retention.
 pub async fn run(
@@ -45,22 +44,13 @@ pub async fn run(
     wakers: Arc<Wakers>,
     stop: CancellationToken,
 ) {
-    loop {
-        let round = async {
-            if let Err(error) = round(&pool, retention, &clock).await {
-                tracing::warn!(%error, "could not delete the bodies of customers with a shorter retention; retrying");
-            }
-        };
-        tokio::select! {
-            () = round => {}
-            () = stop.cancelled() => return,
+    let round = async || {
+        if let Err(error) = round(&pool, retention, &clock).await {
+            tracing::warn!(%error, "could not delete the bodies of customers with a shorter retention; retrying");
         }
-        tokio::select! {
-            () = wakers.body_retention.notified() => {}
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = stop.cancelled() => return,
-        }
-    }
+        INTERVAL
+    };
+    waiting::rounds(&wakers.body_retention, &stop, round).await;
 }
 
 async fn round(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Result<()> {
@@ -120,12 +110,12 @@ struct Span {
 /// The span of the walk for this number of days; `None` if it is not shorter than the retention of the deployment.
 fn span(now_ms: u64, days: i16, retention: Retention) -> Option<Span> {
     let days = u16::try_from(days).ok().filter(|days| *days < retention.body_days)?;
-    let floor = |days: u64| uuid_v7_floor(now_ms.saturating_sub(days * DAY_MS));
+    let floor = |days: u16| uuid_v7_floor(unix_time::days_before(now_ms, days));
     let grace_ms = u64::try_from(body_retention::GRACE.as_millis()).unwrap_or(u64::MAX);
-    let until = uuid_v7_floor(now_ms.saturating_sub(grace_ms).saturating_sub(u64::from(days) * DAY_MS));
-    let days = u64::from(days);
-    let from = floor(u64::from(retention.body_days) + GRACE_DAYS.unsigned_abs() + 1);
-    Some(Span { from, repeated_from: floor(days + REPEATED_DAYS).max(from), until })
+    let until = uuid_v7_floor(unix_time::days_before(now_ms.saturating_sub(grace_ms), days));
+    // A day more than a partition outlives its retention.
+    let from = floor(retention.body_days.saturating_add(GRACE_DAYS + 1));
+    Some(Span { from, repeated_from: floor(days.saturating_add(REPEATED_DAYS)).max(from), until })
 }
 
 #[cfg(test)]
@@ -136,9 +126,9 @@ mod tests {
     fn a_walk_visits_what_is_older_than_its_days_and_may_still_have_a_body() {
         const NOW_MS: u64 = 1_764_000_000_000;
         let retention = Retention { body_days: 30, metadata_days: 90, dedupe_days: 3 };
-        let at = |days: u64| uuid_v7_floor(NOW_MS - days * DAY_MS);
+        let at = |days: u64| uuid_v7_floor(NOW_MS - days * unix_time::DAY_MS);
         let of = |days| span(NOW_MS, days, retention);
-        let until = uuid_v7_floor(NOW_MS - 7 * DAY_MS - 600_000);
+        let until = uuid_v7_floor(NOW_MS - 7 * unix_time::DAY_MS - 600_000);
         assert_eq!(of(7), Some(Span { from: at(32), repeated_from: at(23), until }));
         assert_eq!(of(29).map(|span| span.repeated_from), Some(at(32)));
         assert_eq!((of(30), of(90)), (None, None), "the partitions are dropped earlier");

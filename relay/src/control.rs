@@ -1,12 +1,12 @@
 //! The control layer: which objects may exist, and what callers may do with them.
 //!
 //! It has one file per noun. Its functions take a [`Control`] and an [`Actor`], and return values and typed errors
-//! ([`Error`]). An interface, such as the REST API, only translates: an interface contains no rule, and a rule contains no
-//! HTTP. The tests of this module enforce that. Each of these functions begins with the scope that it needs
+//! ([`Error`]). An interface, such as the REST API, only translates: an interface contains no rule, and a rule contains
+//! no HTTP. The tests of this module enforce that. Each of these functions begins with the scope that it needs
 //! ([`Actor::require`]).
 //!
-//! A change of a source, destination or route is active on this replica when its function returns: each of these functions
-//! ends with [`Control::active`].
+//! A change of a source, destination or route is active on this replica when its function returns: each of these
+//! functions ends with [`Control::active`].
 
 use std::sync::{Arc, Mutex};
 
@@ -123,9 +123,8 @@ impl Control {
 
     /// Waits until this replica routes and delivers by a change.
     ///
-    /// # Errors
-    /// Returns an error if the relay cannot read the change back in time. The change stays stored, and all replicas read it
-    /// later.
+    /// # Errors Returns an error if the relay cannot read the change back in time. The change stays stored, and all
+    /// replicas read it later.
     async fn active(&self, version: Version) -> Result<(), Error> {
         let read = self.configuration.after(version).await;
         read.map(drop).map_err(|error| Error::NotActive(error.to_string()))

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use egress::{EgressPolicy, Ports};
 use shared::seal::SealingKey;
 use store::Pool;
+use store::sealed::Table;
 use url::Url;
 
 use self::check::{Check, Sealed};
@@ -94,7 +95,8 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
         .line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot check for standbys: {error}"))));
     // Only then do the tables have all that this relay expects.
     if health.migration >= Some(wanted) {
-        let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
+        let sealed =
+            async { Ok((sealed(pool, keys, Table::Sources).await?, sealed(pool, keys, Table::Destinations).await?)) };
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
             Ok((sources, destinations)) => check::secrets(keys.len(), sources, destinations),
@@ -114,43 +116,21 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     }
 }
 
-async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> store::Result<Sealed> {
+/// How many rows with sealed values are read at a time.
+const SEALED_AT_ONCE: i64 = 1_000;
+
+/// The sealed rows of a table: how many there are, and which of them need a key that is missing or an older one.
+async fn sealed(pool: &Pool, keys: &[SealingKey], table: Table) -> store::Result<Sealed> {
     let (mut sealed, mut after) = (Sealed::default(), None);
     loop {
-        let page = store::sealed::sources(pool, after).await?;
+        let page = store::sealed::page(pool, table, after, SEALED_AT_ONCE).await?;
         let Some(last) = page.last() else { return Ok(sealed) };
         after = Some(last.id);
         sealed.all += page.len();
-        let opens = |row: &store::sealed::SealedSource| {
-            let retired = row.retired_secrets_sealed.as_deref();
-            secrets::open_source(keys, row.id, &row.secrets_sealed, retired).is_ok()
-        };
-        sealed.closed += page.iter().filter(|row| !opens(row)).count();
-        let values = page.iter().flat_map(|row| [Some(&row.secrets_sealed), row.retired_secrets_sealed.as_ref()]);
-        sealed.older += older(keys, values.flatten());
-    }
-}
-
-/// How many of these values another key than the first one has sealed.
-fn older<'a>(keys: &[SealingKey], values: impl Iterator<Item = &'a String>) -> usize {
-    values.filter(|sealed| !keys.first().is_some_and(|key| secrets::is_sealed_by(key, sealed))).count()
-}
-
-async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<Sealed> {
-    let (mut sealed, mut after) = (Sealed::default(), None);
-    loop {
-        let page = store::sealed::destinations(pool, after).await?;
-        let Some(last) = page.last() else { return Ok(sealed) };
-        after = Some(last.id);
-        sealed.all += page.len();
-        let opens = |row: &store::sealed::SealedDestination| {
-            let id = row.id;
-            secrets::open_signing_secrets(keys, id, &row.signing_secrets_sealed).is_ok()
-                && row.headers_sealed.as_deref().is_none_or(|headers| secrets::open_headers(keys, id, headers).is_ok())
-        };
-        sealed.closed += page.iter().filter(|row| !opens(row)).count();
-        let values = page.iter().flat_map(|row| [Some(&row.signing_secrets_sealed), row.headers_sealed.as_ref()]);
-        sealed.older += older(keys, values.flatten());
+        sealed.closed += page.iter().filter(|row| !secrets::opens_row(keys, table, row)).count();
+        let values = page.iter().flat_map(|row| [Some(&row.secrets), row.more.as_ref()]).flatten();
+        let is_first = |sealed: &String| keys.first().is_some_and(|key| secrets::is_sealed_by(key, sealed));
+        sealed.older += values.filter(|sealed| !is_first(sealed)).count();
     }
 }
 

@@ -27,7 +27,7 @@ use crate::wall_clock::WallClock;
 pub(crate) const DAYS_AHEAD: i64 = 3;
 
 /// How many days a partition outlives its retention: more than clocks may differ plus the duration of a transaction.
-pub(crate) const GRACE_DAYS: i64 = 1;
+pub(crate) const GRACE_DAYS: u16 = 1;
 
 /// The maximum time between two checks for partitions to create and to drop.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -50,8 +50,6 @@ const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
 
 /// The most route versions that one statement deletes.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// For how many days history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +102,7 @@ impl Retention {
 }
 
 fn floor(now_ms: u64, days: u16) -> Uuid {
-    uuid_v7_floor(now_ms.saturating_sub(u64::from(days) * DAY_MS))
+    uuid_v7_floor(unix_time::days_before(now_ms, days))
 }
 
 /// Creates the partitions of today, by the database's clock, and of the coming days, unless they exist.
@@ -215,7 +213,7 @@ async fn drop_expired(maintenance: &mut Maintenance, retention: Retention) -> st
 /// Whether a partition may be dropped: its last moment is past its retention plus the grace.
 fn is_past(partition: &Partition, today: Date, retention: Retention) -> bool {
     let age_days = i64::from(today.to_julian_day()) - i64::from(partition.day.to_julian_day());
-    age_days > i64::from(retention.days_of(partition.table)) + GRACE_DAYS
+    age_days > i64::from(retention.days_of(partition.table)) + i64::from(GRACE_DAYS)
 }
 
 #[cfg(test)]
@@ -250,6 +248,9 @@ mod tests {
         let last = uuid_v7_floor(unix_time::unix_ms(last_moment));
         let dropped_from = unix_time::unix_ms(date!(2026 - 06 - 30).midnight().assume_utc());
         assert!(past(Table::EventBodies, last_moment.date()));
-        assert!(RETENTION.first_with_body(dropped_from - DAY_MS) > last, "for a day it got no new deliveries");
+        assert!(
+            RETENTION.first_with_body(dropped_from - unix_time::DAY_MS) > last,
+            "for a day it got no new deliveries"
+        );
     }
 }

@@ -47,8 +47,8 @@ pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// The provider is asked again for its metadata this long after a failure, and for a key that it has not had before.
 pub(crate) const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
-/// The signatures of ID tokens that are accepted: those with a key pair. A shared secret is also known to the provider's
-/// other clients in some set-ups.
+/// The signatures of ID tokens that are accepted: those with a key pair. A shared secret is also known to the
+/// provider's other clients in some set-ups.
 const SIGNATURES: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,

@@ -13,7 +13,7 @@ use model::operation::OperationKind;
 use store::operations::{self, Place};
 use tokio_util::sync::CancellationToken;
 
-use crate::waiting::UNWOKEN_INTERVAL;
+use crate::waiting::{self, UNWOKEN_INTERVAL};
 use crate::{App, supervise};
 
 mod deleted_customer;
@@ -39,17 +39,7 @@ const LONGEST_ERROR: usize = 500;
 
 /// Works on operations until `stop`. It is woken when one is created.
 pub async fn run(app: App, stop: CancellationToken) {
-    loop {
-        let pause = tokio::select! {
-            pause = round(&app) => pause,
-            () = stop.cancelled() => return,
-        };
-        tokio::select! {
-            () = app.wakers.operations.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-    }
+    waiting::rounds(&app.wakers.operations, &stop, || round(&app)).await;
 }
 
 /// Gives each operation that is due a turn. Returns the pause before the next round.
@@ -104,8 +94,8 @@ fn pause_after(tries: i32) -> Duration {
     doubled.min(LONGEST_RETRY)
 }
 
-/// How many rows a chunk reads that has failed `tries` times: a quarter after each failure, because it may have taken too
-/// long.
+/// How many rows a chunk reads that has failed `tries` times: a quarter after each failure, because it may have taken
+/// too long.
 fn rows_of(tries: i32) -> i64 {
     (CHUNK >> (2 * tries.clamp(0, 16))).max(1)
 }

@@ -141,8 +141,8 @@ pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>
     count::piece(pool, &selection, after, count::DRY_RUN).await
 }
 
-/// Creates a replay with the entry of the audit log that `record` makes, and wakes the workers. Its matches are counted here as far as that is fast, and otherwise in the
-/// background.
+/// Creates a replay with the entry of the audit log that `record` makes, and wakes the workers. Its matches are counted
+/// here as far as that is fast, and otherwise in the background.
 ///
 /// # Errors
 /// Returns an error if a statement fails.

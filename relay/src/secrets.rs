@@ -10,7 +10,7 @@ use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
 use shared::source::Secret;
 use shared::verify::MAX_RETIRED_SECRETS;
-use store::sealed::{SealedDestination, SealedSource};
+use store::sealed::{SealedRow, Table};
 use store::sources::{SealedSecrets, SourceRow};
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ pub fn open_source_secrets(keys: &[SealingKey], row: &SourceRow) -> Result<Sourc
 ///
 /// # Errors
 /// Returns an error if no key opens them.
-pub fn open_source(
+fn open_source(
     keys: &[SealingKey],
     id: SourceId,
     active: &str,
@@ -153,20 +153,29 @@ pub enum Resealed {
     Closed(String),
 }
 
-/// Seals the values of a source with the first key.
+/// Seals the values of a row with the first key: its secrets, and what else is sealed.
 #[must_use]
-pub fn reseal_source(keys: &[SealingKey], row: &SealedSource) -> [Option<Resealed>; 2] {
-    let of = |column, sealed: &str| reseal(keys, &format!("sources/{}/{column}", row.id), sealed);
-    let retired = row.retired_secrets_sealed.as_deref();
-    [Some(of("secrets", &row.secrets_sealed)), retired.map(|sealed| of("retired_secrets", sealed))]
+pub fn reseal_row(keys: &[SealingKey], table: Table, row: &SealedRow) -> [Option<Resealed>; 2] {
+    let (id, columns) = match table {
+        Table::Sources => (SourceId::from_uuid(row.id).to_string(), ["secrets", "retired_secrets"]),
+        Table::Destinations => (DestinationId::from_uuid(row.id).to_string(), ["signing_secrets", "headers"]),
+    };
+    let of = |column, sealed: &str| reseal(keys, &format!("{}/{id}/{column}", table.name()), sealed);
+    let [secrets, more] = columns;
+    [Some(of(secrets, &row.secrets)), row.more.as_deref().map(|sealed| of(more, sealed))]
 }
 
-/// Seals the values of a destination with the first key.
+/// Whether the keys open all sealed values of a row.
 #[must_use]
-pub fn reseal_destination(keys: &[SealingKey], row: &SealedDestination) -> [Option<Resealed>; 2] {
-    let of = |column, sealed: &str| reseal(keys, &format!("destinations/{}/{column}", row.id), sealed);
-    let headers = row.headers_sealed.as_deref();
-    [Some(of("signing_secrets", &row.signing_secrets_sealed)), headers.map(|sealed| of("headers", sealed))]
+pub fn opens_row(keys: &[SealingKey], table: Table, row: &SealedRow) -> bool {
+    match table {
+        Table::Sources => open_source(keys, SourceId::from_uuid(row.id), &row.secrets, row.more.as_deref()).is_ok(),
+        Table::Destinations => {
+            let id = DestinationId::from_uuid(row.id);
+            open_signing_secrets(keys, id, &row.secrets).is_ok()
+                && row.more.as_deref().is_none_or(|headers| open_headers(keys, id, headers).is_ok())
+        }
+    }
 }
 
 fn reseal(keys: &[SealingKey], associated_data: &str, sealed: &str) -> Resealed {
@@ -226,11 +235,7 @@ mod tests {
 
     #[test]
     fn a_value_is_sealed_again_by_the_first_key_unless_it_is_or_no_key_opens_it() {
-        use base64::Engine as _;
-        let key = |byte: u8| {
-            let text = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
-            SealingKey::parse(&text).expect("a key")
-        };
+        let key = |byte: u8| SealingKey::parse(&STANDARD.encode([byte; 32])).expect("a key");
         let sealed = |by: u8| seal::seal(&key(by), "sources/1/secrets", [by; 24], b"plain");
         let keys = [key(2), key(1)];
         assert_eq!(reseal(&keys, "sources/1/secrets", &sealed(2)), Resealed::Current);

@@ -45,6 +45,26 @@ impl Wakers {
     }
 }
 
+/// Makes rounds until `stop`, each after the pause that the one before has returned, or earlier if `waker` wakes it. A
+/// round that is in progress at `stop` is dropped.
+pub(crate) async fn rounds<R: Future<Output = Duration>>(
+    waker: &Notify,
+    stop: &CancellationToken,
+    mut round: impl FnMut() -> R,
+) {
+    loop {
+        let pause = tokio::select! {
+            pause = round() => pause,
+            () = stop.cancelled() => return,
+        };
+        tokio::select! {
+            () = waker.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Checks until `stop`. Each worker checks once when it starts.
 pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     loop {

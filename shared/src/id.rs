@@ -17,6 +17,17 @@ pub struct ParseIdError {
     prefix: &'static str,
 }
 
+/// The prefix and the UUID of a text that has the form of an id, of whatever kind.
+///
+/// `try_parse` also accepts dashed and braced forms and upper case; one spelling per id keeps comparisons honest.
+#[must_use]
+pub fn parts(text: &str) -> Option<(&str, Uuid)> {
+    let (prefix, digits) = text.split_once('_')?;
+    let is_plain = digits.len() == 32 && !digits.bytes().any(|byte| byte.is_ascii_uppercase());
+    let is_prefix = prefix.len() == 3 && prefix.bytes().all(|byte| byte.is_ascii_lowercase());
+    if is_plain && is_prefix { Some((prefix, Uuid::try_parse(digits).ok()?)) } else { None }
+}
+
 /// Makes a `UUIDv7` from a Unix time in milliseconds and ten random bytes.
 #[must_use]
 pub fn uuid_v7(now_ms: u64, random: [u8; 10]) -> Uuid {
@@ -86,14 +97,10 @@ macro_rules! ids {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                let error = ParseIdError { kind: $kind, prefix: $prefix };
-                let digits = text.strip_prefix(concat!($prefix, "_")).ok_or_else(|| error.clone())?;
-                // `try_parse` also accepts dashed and braced forms and upper case; one spelling per id keeps
-                // comparisons honest.
-                if digits.len() != 32 || digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                    return Err(error);
+                match parts(text) {
+                    Some(($prefix, id)) => Ok(Self(id)),
+                    Some(_) | None => Err(ParseIdError { kind: $kind, prefix: $prefix }),
                 }
-                Uuid::try_parse(digits).map(Self).map_err(|_| error)
             }
         }
 

@@ -15,8 +15,8 @@ pub use crate::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceConfig {
     pub id: SourceId,
-    /// The source's name, also accepted in its URL in place of the id. It is unique at the edge: the name of the source's
-    /// customer and a slash precede it, unless that is the default customer.
+    /// The source's name, also accepted in its URL in place of the id. It is unique at the edge: the name of the
+    /// source's customer and a slash precede it, unless that is the default customer.
     pub name: String,
     /// Grows with every change; the edge refuses a revision that is older than the stored one.
     pub revision: u64,

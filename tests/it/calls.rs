@@ -110,7 +110,8 @@ impl Operation {
 }
 
 impl Operation {
-    /// Sends the request to a relay as a page of the relay itself would, with this cookie and these ids. Returns the status.
+    /// Sends the request to a relay as a page of the relay itself would, with this cookie and these ids. Returns the
+    /// status.
     pub(crate) async fn send_with_cookie(&self, base: &str, cookie: &str, ids: &Ids) -> u16 {
         let request = harness::api::http_client().request(self.method.clone(), format!("{base}{}", self.path(ids)));
         let mut request = request.header("cookie", cookie).header("origin", base);

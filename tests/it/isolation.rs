@@ -14,7 +14,7 @@ use crate::calls::{Ids, Operation, operations};
 const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"];
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
-/// to the caller, or nothing that belongs to anybody; with the status.
+/// to the caller, or what belongs to no customer; with the status.
 const ELSEWHERE: [(&str, u16); 26] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),

@@ -63,8 +63,8 @@ async fn a_customer_over_its_rate_is_refused_at_the_edge_and_what_was_acknowledg
     let shown = gateway.api.get("/v1/customers/acme").await.expect_status(200);
     assert!(shown["refused_until"].is_string(), "{shown}");
 
-    // The source is in memory by now: small bodies, and those that only the platform reads, would take the fast path. The
-    // page of the source is still shown.
+    // The source is in memory by now: small bodies, and those that only the platform reads, would take the fast path.
+    // The page of the source is still shown.
     let client = http_client();
     for bytes in [10, 20_000, 200_000] {
         let request = provider.sign(&format!("of-{bytes}-bytes"), &vec![b'x'; bytes], now_s());
@@ -139,8 +139,8 @@ async fn only_verified_events_that_have_just_arrived_count_and_a_changed_limit_l
         sources.push(gateway.api.acting_for(name).create_source("shop", &provider).await);
     }
     let [own, backlog, forged] = &sources[..] else { panic!("three sources") };
-    // A backlog, as after an outage of the relay, says nothing about the rate at which events arrive now, and a stranger
-    // can send what fails verification.
+    // A backlog, as after an outage of the relay, says nothing about the rate at which events arrive now, and a
+    // stranger can send what fails verification.
     for number in 0..30 {
         let body = json!({ "number": number }).to_string();
         gateway.push_received(backlog, (now_s() - 300) * 1_000, &[], body.as_bytes());

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// What an entry of the audit log records: a noun, and what was done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditAction)]
@@ -81,7 +79,7 @@ pub enum Action {
     TokenRevoke,
 }
 
-names! {
+crate::names! {
     Action {
         SourceCreate => "source.create",
         SourceUpdate => "source.update",

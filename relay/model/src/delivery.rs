@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
 /// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
 /// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: no
@@ -27,7 +25,7 @@ pub enum DeliveryState {
     Cancelled,
 }
 
-names! {
+crate::names! {
     DeliveryState {
         Pending => "pending",
         Held => "held",

@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::names::names;
 use crate::retry_policy::RetryPolicy;
 use crate::signing::SigningSecrets;
 use crate::unix_time::unix_us;
@@ -83,7 +82,7 @@ pub enum DestinationState {
     Disabled,
 }
 
-names! {
+crate::names! {
     DestinationState {
         Active => "active",
         Paused => "paused",

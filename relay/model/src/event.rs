@@ -7,8 +7,6 @@ use shared::id::{EventId, SourceId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// The parts of an event other than its body that expressions read and deliveries contain.
 #[derive(Debug, Clone)]
 pub struct EventMeta {
@@ -41,7 +39,7 @@ pub enum Verification {
     Released,
 }
 
-names! {
+crate::names! {
     Verification {
         Verified => "verified",
         Stale => "stale",

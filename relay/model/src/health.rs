@@ -5,8 +5,6 @@ use shared::id::{DeliveryId, DestinationId};
 use utoipa::ToSchema;
 
 use crate::lane::PerLane;
-use crate::names::names;
-
 /// The health of a destination. Times are Unix microseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
@@ -94,7 +92,7 @@ pub enum BreakerName {
     HalfOpen,
 }
 
-names! {
+crate::names! {
     BreakerName {
         Closed => "closed",
         Open => "open",

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// Why a delivery is held individually. `filter`: the filter of the route could not be evaluated, so it is unknown
 /// whether the delivery should be sent. `order_key`: the order key of the route could not be evaluated. `transform`:
 /// the transform of the route fails, or could not be evaluated in time on several tries. `url`: the destination's URL
@@ -31,7 +29,7 @@ pub enum HeldBy {
     Route,
 }
 
-names! {
+crate::names! {
     HeldBy {
         Filter => "filter",
         OrderKey => "order_key",

@@ -14,6 +14,7 @@ pub mod operation;
 pub mod poison;
 pub mod replay;
 pub mod retry_policy;
+pub mod scope;
 pub mod session;
 pub mod settlement;
 pub mod signal;

@@ -1,6 +1,7 @@
-//! The names of enumerations in the tables. The API uses the same names.
+//! The names of enumerations in the tables. The API uses the names of those that it shows.
 
 /// Gives the values of an enumeration names: the constant `ALL`, and the functions `name` and `from_name`.
+#[macro_export]
 macro_rules! names {
     ($type:ident { $($value:ident => $name:literal,)* }) => {
         impl $type {
@@ -26,8 +27,6 @@ macro_rules! names {
         }
     };
 }
-pub(crate) use names;
-
 #[cfg(test)]
 mod tests {
     use crate::audit::Action;
@@ -39,6 +38,7 @@ mod tests {
     use crate::operation::{OperationKind, OperationState};
     use crate::poison::Poison;
     use crate::replay::ReplayState;
+    use crate::scope::Scope;
     use crate::session::MadeOf;
     use crate::unreadable::Reason;
 
@@ -60,6 +60,6 @@ mod tests {
             )*};
         }
         check!(Action, BreakerName, DeliveryState, DestinationState, HeldBy, MadeOf, OperationKind, OperationState);
-        check!(Poison, Reason, ReplayState, Verification);
+        check!(Poison, Reason, ReplayState, Scope, Verification);
     }
 }

@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::names;
-
-/// What an operation does. `delete_customer`: it deletes what a customer owned. `reseal`: it encrypts every stored secret
-/// with the first master key.
+/// What an operation does. `delete_customer`: it deletes what a customer owned. `reseal`: it encrypts every stored
+/// secret with the first master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
@@ -15,7 +13,7 @@ pub enum OperationKind {
     Reseal,
 }
 
-names! {
+crate::names! {
     OperationKind {
         DeleteCustomer => "delete_customer",
         Reseal => "reseal",
@@ -34,7 +32,7 @@ pub enum OperationState {
     Failed,
 }
 
-names! {
+crate::names! {
     OperationState {
         Running => "running",
         Completed => "completed",

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// How later deliveries with the same order key are treated while an earlier one is failing. `block`: they wait until
 /// the earlier one is succeeded, dead or cancelled. `skip`: they are sent while the earlier one is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -17,7 +15,7 @@ pub enum Poison {
     Skip,
 }
 
-names! {
+crate::names! {
     Poison {
         Block => "block",
         Skip => "skip",

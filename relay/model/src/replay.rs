@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::names::names;
-
 /// The state of a replay. `running`: it is creating deliveries. `completed`: it has created all of its deliveries.
 /// `cancelled`: it was cancelled, or its destination was deleted. `failed`: Tidegate stopped it; see `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -19,7 +17,7 @@ pub enum ReplayState {
     Failed,
 }
 
-names! {
+crate::names! {
     ReplayState {
         Running => "running",
         Completed => "completed",

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// With what a caller signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -19,7 +17,7 @@ pub enum MadeOf {
     OpenIdConnect,
 }
 
-names! {
+crate::names! {
     MadeOf {
         Root => "root",
         Token => "token",

@@ -2,6 +2,15 @@
 
 use time::OffsetDateTime;
 
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 86_400_000;
+
+/// The Unix time in milliseconds of this many days before `now_ms`.
+#[must_use]
+pub fn days_before(now_ms: u64, days: u16) -> u64 {
+    now_ms.saturating_sub(u64::from(days) * DAY_MS)
+}
+
 /// A time of the database's type from Unix milliseconds; times beyond the year 9999 are capped.
 #[must_use]
 pub fn timestamp(at_ms: u64) -> OffsetDateTime {

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::names;
-
 /// Why a message is unreadable. `not_decodable`: it does not have the edge's message format. `unknown_version`: it was
 /// written by an edge newer than this relay. `answer_not_readable`: the queue API's response with this message could
 /// not be parsed. `leased_too_often`: the queue had leased the message more than 20 times, so the relay stored it
@@ -39,7 +37,7 @@ pub enum Reason {
     RefusedByDatabase,
 }
 
-names! {
+crate::names! {
     Reason {
         NotDecodable => "not_decodable",
         UnknownVersion => "unknown_version",

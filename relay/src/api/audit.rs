@@ -21,8 +21,8 @@ pub struct AuditQuery {
     /// deleted.
     #[param(value_type = Option<schema::CustomerReference>)]
     customer: Option<String>,
-    /// Only entries of this actor: the id of a token, which includes what its sessions did, or `root` or `relay`; or the
-    /// issuer and the subject of a user of the OpenID Connect provider, with a space between them.
+    /// Only entries of this actor: the id of a token, which includes what its sessions did, or `root` or `relay`; or
+    /// the issuer and the subject of a user of the OpenID Connect provider, with a space between them.
     #[param(example = "root", max_length = 1000)]
     actor: Option<String>,
     /// Only entries with this action.

@@ -47,7 +47,7 @@ pub(crate) async fn authenticate(
 }
 
 /// The address of the caller.
-pub(crate) fn caller(extensions: &Extensions) -> IpAddr {
+fn caller(extensions: &Extensions) -> IpAddr {
     // Only in tests a request comes without a connection.
     extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address)
 }

@@ -85,11 +85,11 @@ pub(super) async fn change(
 
 /// Deletes a customer and everything that it owns.
 ///
-/// At once, its tokens are revoked, its sources, destinations and routes are gone, its name is free, and no call finds it
-/// any more. An operation then deletes its sources at the edge, cancels its pending deliveries, and deletes its events,
-/// deliveries and everything else in the background; it ends at the earliest three minutes after the call. Requests to
-/// its sources are answered with 404 as soon as the edge knows. An event that is stored later, because the edge had
-/// acknowledged it before, is kept as an unreadable message. The default customer cannot be deleted.
+/// At once, its tokens are revoked, its sources, destinations and routes are gone, its name is free, and no call finds
+/// it any more. An operation then deletes its sources at the edge, cancels its pending deliveries, and deletes its
+/// events, deliveries and everything else in the background; it ends at the earliest three minutes after the call.
+/// Requests to its sources are answered with 404 as soon as the edge knows. An event that is stored later, because the
+/// edge had acknowledged it before, is kept as an unreadable message. The default customer cannot be deleted.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers", security(("token" = ["admin"])),
     params(("id" = schema::CustomerReference, Path)),
     responses(

@@ -24,9 +24,8 @@ impl Shape<'_> {
         // Every call can fail and can take too long.
         let mut statuses = vec![500, 504];
         if self.guarded {
-            // An unknown parameter returns 422, and one that contains NUL returns 400.
-            // Without a scope that is needed the response is 403, and so it is to the cookie of a session if the request
-            // comes from another site.
+            // An unknown parameter returns 422, and one that contains NUL returns 400. Without a scope that is needed
+            // the response is 403, and so it is to the cookie of a session if the request comes from another site.
             statuses.extend([400, 401, 403, 422, 429, 503]);
         }
         if self.path == "/readyz" {

@@ -13,9 +13,9 @@ use crate::control::{Actor, Control, schema};
 
 /// Creates an operation of the deployment.
 ///
-/// `reseal` encrypts every stored secret with the first key in `TIDEGATE_MASTER_KEY`. Start it after every relay has been
-/// restarted with the new key. If no key decrypts some of the values, the operation ends as `failed` and all others are
-/// encrypted again.
+/// `reseal` encrypts every stored secret with the first key in `TIDEGATE_MASTER_KEY`. Start it after every relay has
+/// been restarted with the new key. If no key decrypts some of the values, the operation ends as `failed` and all
+/// others are encrypted again.
 #[utoipa::path(post, path = "/v1/operations", tag = "operations", security(("token" = ["admin"])),
     request_body = NewOperation,
     responses((status = 202, body = Operation, description = "Accepted. The operation runs in the background.")))]

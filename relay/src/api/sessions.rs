@@ -42,8 +42,9 @@ pub(super) async fn create(
 
 /// Lists the sessions that are accepted, newest first.
 ///
-/// A caller with the scope `admin` sees all of them, and every other caller those of its own token or user. A session of
-/// a root token that has been removed from the relay's settings is no longer accepted, and is listed until it expires.
+/// A caller with the scope `admin` sees all of them, and every other caller those of its own token or user. A session
+/// of a root token that has been removed from the relay's settings is no longer accepted, and is listed until it
+/// expires.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", security(("token" = [])), params(PageQuery),
     responses((status = 200, body = Page<Session>)))]
 pub(super) async fn list(
@@ -81,8 +82,8 @@ pub(super) async fn end_current(
 
 /// Ends a session.
 ///
-/// No relay accepts it from now on. A caller with the scope `admin` can end any session, and every other caller those of
-/// its own token or user. Ending a session twice has no effect.
+/// No relay accepts it from now on. A caller with the scope `admin` can end any session, and every other caller those
+/// of its own token or user. Ending a session twice has no effect.
 #[utoipa::path(post, path = "/v1/sessions/{id}/end", tag = "sessions", security(("token" = [])),
     params(("id" = schema::SessionId, Path)), responses((status = 200, body = Session)))]
 pub(super) async fn end(

@@ -1,5 +1,5 @@
-//! Sign-in with OpenID Connect, for browsers. These are no calls of the API: the browser goes from page to page, and the
-//! last one gives it the cookie of a session.
+//! Sign-in with OpenID Connect, for browsers. These are no calls of the API: the browser goes from page to page, and
+//! the last one gives it the cookie of a session.
 
 use axum::Router;
 use axum::extract::{Query, Request, State};

@@ -10,8 +10,8 @@ use http::header::{COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::{Host, Url};
 
-/// The name of the session's cookie behind TLS. A browser accepts the prefix `__Host-` only from this very host, over TLS
-/// and for all paths, so no other host of the domain can set it.
+/// The name of the session's cookie behind TLS. A browser accepts the prefix `__Host-` only from this very host, over
+/// TLS and for all paths, so no other host of the domain can set it.
 pub(super) const SECURE_COOKIE: &str = "__Host-tidegate";
 
 /// The name of the session's cookie over plain HTTP, for which browsers refuse the prefix.

@@ -52,8 +52,8 @@ pub(super) async fn show(
 
 /// Revokes a token.
 ///
-/// No relay accepts the token from now on. It stays in the list, so that it is known whose it was. Revoking a token twice
-/// has no effect.
+/// No relay accepts the token from now on. It stays in the list, so that it is known whose it was. Revoking a token
+/// twice has no effect.
 #[utoipa::path(post, path = "/v1/tokens/{id}/revoke", tag = "tokens", security(("token" = ["admin"])),
     params(("id" = schema::TokenId, Path)), responses((status = 200, body = Token)))]
 pub(super) async fn revoke(

@@ -1,5 +1,6 @@
 //! The settings of the sign-in with OpenID Connect.
 
+use model::scope::Scope;
 use shared::source::Secret;
 use url::Url;
 
@@ -7,9 +8,6 @@ use super::{
     OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_GROUPS, OIDC_GROUPS_CLAIM, OIDC_ISSUER, OIDC_SCOPES, PUBLIC_URL, Reader,
     Setting, http_url, list,
 };
-
-/// The names of the scopes that a group can have.
-pub(crate) const SCOPES: [&str; 6] = ["read", "bodies", "write", "replay", "secrets", "admin"];
 
 /// An OpenID Connect provider with which people sign in.
 #[derive(Debug, Clone)]
@@ -34,8 +32,8 @@ pub struct OidcConfig {
 pub struct Group {
     /// What the provider calls it.
     pub name: String,
-    /// The names of its scopes, from [`SCOPES`].
-    pub scopes: Vec<String>,
+    /// What its users may do.
+    pub scopes: Vec<Scope>,
 }
 
 /// Reads the settings. `Some(None)`: the sign-in is not configured. `None`: there are problems, which `reader` has.
@@ -100,11 +98,14 @@ fn groups(text: &str) -> Result<Vec<Group>, String> {
         let (name, scopes) = entry
             .rsplit_once('=')
             .ok_or_else(|| format!("\"{entry}\" has no scopes; write a group and its scopes as platform=read+write"))?;
-        let scopes: Vec<String> = scopes.split('+').map(|scope| scope.trim().to_owned()).collect();
-        match scopes.iter().find(|scope| !SCOPES.contains(&scope.as_str())) {
-            Some(other) => Err(format!("\"{other}\" is not a scope; the scopes are {}", SCOPES.join(", "))),
-            None if name.trim().is_empty() => Err(format!("\"{entry}\" names no group")),
-            None => Ok(Group { name: name.trim().to_owned(), scopes }),
+        let scope = |text: &str| {
+            let known = || Scope::ALL.map(Scope::name).join(", ");
+            Scope::from_name(text).ok_or_else(|| format!("\"{text}\" is not a scope; the scopes are {}", known()))
+        };
+        let scopes = scopes.split('+').map(|text| scope(text.trim())).collect::<Result<Vec<Scope>, String>>()?;
+        match name.trim() {
+            "" => Err(format!("\"{entry}\" names no group")),
+            name => Ok(Group { name: name.to_owned(), scopes }),
         }
     };
     list(text).map(group).collect()
@@ -162,7 +163,10 @@ mod tests {
 
     #[test]
     fn groups_are_read_with_their_scopes() {
-        let names = |group: &Group| (group.name.clone(), group.scopes.join("+"));
+        let names = |group: &Group| {
+            let scopes: Vec<&str> = group.scopes.iter().map(|scope| scope.name()).collect();
+            (group.name.clone(), scopes.join("+"))
+        };
         let read = |text| groups(text).map(|groups| groups.iter().map(names).collect::<Vec<_>>());
         let pair = |name: &str, scopes: &str| (name.to_owned(), scopes.to_owned());
         assert_eq!(
@@ -175,7 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn the_scopes_are_those_of_the_control_layer() {
-        assert_eq!(SCOPES, crate::control::Scope::ALL.map(crate::control::Scope::name));
+    fn every_scope_can_be_given_to_a_group() {
+        let all = "read+bodies+write+replay+secrets+admin";
+        let read = groups(&format!("all={all}")).expect("reads");
+        assert_eq!(read[0].scopes, Scope::ALL);
     }
 }

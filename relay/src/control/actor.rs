@@ -11,8 +11,8 @@ use super::scope::{Scope, Scopes};
 
 /// The caller of the control layer: who it is, what it may do, and for which customer it acts.
 ///
-/// The fields are private, so that an actor can only come from [`super::authentication`], which checks a token, and from
-/// [`super::acting`], which checks for whom the actor may act.
+/// The fields are private, so that an actor can only come from [`super::authentication`], which checks a token, and
+/// from [`super::acting`], which checks for whom the actor may act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     who: Who,
@@ -109,15 +109,14 @@ impl Actor {
 
     /// The actor, as the audit log names it.
     pub(super) fn author(&self) -> Author {
-        let (kind, id, name, session) = match &self.who {
-            Who::Root => ("root", None, "root".to_owned(), None),
-            Who::Token { id, name, .. } => ("token", Some(id.to_string()), name.clone(), None),
+        let author = match &self.who {
+            Who::Root => Author::root(),
+            Who::Token { id, name, .. } => Author::token(*id, name),
             Who::Session(Session { id, subject, name, .. }) => {
-                let name = name.clone().unwrap_or_else(|| subject.clone());
-                ("session", Some(subject.clone()), name, Some(id.to_string()))
+                Author::session(subject, name.as_deref().unwrap_or(subject), Some(*id))
             }
         };
-        Author { kind, id, name, session, request_id: self.request_id.clone() }
+        author.requesting(self.request_id.clone())
     }
 
     /// What the actor may do.

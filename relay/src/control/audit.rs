@@ -36,7 +36,8 @@ pub struct AuditEntry {
     /// The name of the object at that time; null if it has none.
     #[schema(required = true)]
     pub object_name: Option<String>,
-    /// The id of the customer that owns the object, or that is the object; null if the object belongs to the deployment.
+    /// The id of the customer that owns the object, or that is the object; null if the object belongs to the
+    /// deployment.
     #[schema(value_type = Option<schema::CustomerId>, required = true)]
     pub customer_id: Option<CustomerId>,
     /// The settings of the object before, without secrets; null if there were none.
@@ -55,8 +56,8 @@ pub struct AuditActor {
     /// `relay`: the relay itself. Later versions add kinds.
     #[schema(example = "token")]
     pub kind: String,
-    /// The id of the token; for a session the id of its token, `root`, or the issuer and the subject of its user; null for
-    /// a root token and for the relay.
+    /// The id of the token; for a session the id of its token, `root`, or the issuer and the subject of its user; null
+    /// for a root token and for the relay.
     #[schema(required = true)]
     pub id: Option<String>,
     /// The name of the actor at that time.
@@ -89,21 +90,10 @@ const MAX_ACTOR: usize = 1_000;
 /// The most characters of the id of a request.
 const MAX_REQUEST_ID: usize = 100;
 
-/// Whether a text has the form of an id.
-fn is_id(text: &str) -> bool {
-    let Some((prefix, digits)) = text.split_once('_') else { return false };
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    prefix.len() == 3
-        && prefix.bytes().all(|byte| byte.is_ascii_lowercase())
-        && digits.len() == 32
-        && digits.bytes().all(is_digit)
-}
-
 /// A page of the audit log, newest first.
 ///
-/// # Errors
-/// Returns an error if the actor is bound to a customer, if the filter, the limit or the cursor is invalid, or if a query
-/// fails.
+/// # Errors Returns an error if the actor is bound to a customer, if the filter, the limit or the cursor is invalid, or
+/// if a query fails.
 pub async fn list(
     control: &Control,
     actor: &Actor,
@@ -129,7 +119,7 @@ pub async fn list(
             problems.add(field, format!("must be at most {most} characters long"));
         }
     }
-    if filter.object.as_deref().is_some_and(|text| !is_id(text)) {
+    if filter.object.as_deref().is_some_and(|text| shared::id::parts(text).is_none()) {
         problems.add("object", "must be the id of an object, such as that of a destination");
     }
     problems.finish()?;

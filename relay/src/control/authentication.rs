@@ -1,8 +1,8 @@
 //! Authentication: which actor a token or a session stands for.
 //!
-//! A root token is compared in memory, so that it works while the database is away. Every other token, and every session
-//! with its token, is looked up for each request, by its hash and with one statement. There is no cache: a revocation and
-//! a sign-out take effect at once on every replica.
+//! A root token is compared in memory, so that it works while the database is away. Every other token, and every
+//! session with its token, is looked up for each request, by its hash and with one statement. There is no cache: a
+//! revocation and a sign-out take effect at once on every replica.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +18,7 @@ use time::{Duration, OffsetDateTime};
 use super::Control;
 use super::actor::{Actor, Owner, Session, Who};
 use super::error::Error;
-use super::scope::Scopes;
+use super::scope::{Scope, Scopes};
 use super::token_form::{Hash, hash, is_session, is_token, root_proof};
 use super::wrong_tokens::WrongTokens;
 use crate::config::Group;
@@ -48,9 +48,8 @@ pub async fn authenticate(control: &Control, token: &str, from: IpAddr) -> Resul
 
 /// The actor that the session with this secret stands for. `from` is the address of the caller.
 ///
-/// # Errors
-/// Returns [`Error::Unauthenticated`] if the session is unknown or has ended, [`Error::TooManyWrongTokens`] if the address
-/// has sent too many wrong tokens or sessions, or an error if the query fails.
+/// # Errors Returns [`Error::Unauthenticated`] if the session is unknown or has ended, [`Error::TooManyWrongTokens`] if
+/// the address has sent too many wrong tokens or sessions, or an error if the query fails.
 pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr) -> Result<Actor, Error> {
     let hash = hash(session);
     check_wait(control, from, &hash)?;
@@ -139,9 +138,8 @@ fn session_actor(session: sessions::Presented, groups: &[Group]) -> Actor {
         MadeOf::Root => Scopes::ALL,
         MadeOf::Token => Scopes::of_names(&session.scopes),
         MadeOf::OpenIdConnect => {
-            let is_given = |name: &&String| groups.iter().any(|group| group.scopes.contains(name));
-            let given: Vec<String> = session.scopes.iter().filter(is_given).cloned().collect();
-            Scopes::of_names(&given)
+            let given = |scope: &Scope| groups.iter().any(|group| group.scopes.contains(scope));
+            Scopes::of_names(&session.scopes).iter().filter(given).collect()
         }
     };
     let who = Who::Session(Session {
@@ -164,7 +162,6 @@ mod tests {
     use shared::id::{CustomerId, SessionId, TokenId};
 
     use super::*;
-    use crate::control::scope::Scope;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 

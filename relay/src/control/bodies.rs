@@ -1,8 +1,8 @@
 //! Bounds the memory of the event bodies that requests hold.
 //!
 //! A body has up to 25 MB, and a request holds it until its response is written, however slowly the caller reads. So a
-//! request reserves the size of a body before it reads the body, waits if too many bytes are reserved, and gives them back
-//! when it drops the body.
+//! request reserves the size of a body before it reads the body, waits if too many bytes are reserved, and gives them
+//! back when it drops the body.
 
 use std::sync::Arc;
 use std::time::Duration;

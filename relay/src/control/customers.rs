@@ -14,7 +14,7 @@ use super::fields::{Problems, optional_whole};
 use super::operations::{self, Operation};
 use super::page::{Page, PageRequest};
 use super::patch::given;
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::scope::Scope;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, name, schema};
@@ -44,8 +44,8 @@ pub struct Customer {
     /// The maximum number of destinations; null if there is no limit.
     #[schema(required = true)]
     pub max_destinations: Option<i32>,
-    /// The maximum number of events per minute; null if there is no limit. Over it the edge answers 429 until the excess
-    /// is made up for, for at least a minute and at most an hour.
+    /// The maximum number of events per minute; null if there is no limit. Over it the edge answers 429 until the
+    /// excess is made up for, for at least a minute and at most an hour.
     #[schema(required = true)]
     pub max_events_per_minute: Option<i32>,
     /// Until when the edge answers 429, because the customer has sent too many events; null if it accepts events.
@@ -76,8 +76,8 @@ pub struct CustomerSpec {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 1_000_000)]
     pub max_destinations: Option<i64>,
-    /// The maximum number of events per minute. If omitted or null, there is no limit. A change lifts a refusal, and the
-    /// events until then do not count.
+    /// The maximum number of events per minute. If omitted or null, there is no limit. A change lifts a refusal, and
+    /// the events until then do not count.
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 10_000_000)]
     pub max_events_per_minute: Option<i64>,
@@ -172,9 +172,8 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpe
 /// Changes some settings of a customer. If its name or its limit of events changes, its sources are written to the
 /// edge.
 ///
-/// # Errors
-/// Returns every invalid field, a conflict if the name is taken or the default customer would be renamed, or an error if
-/// the customer does not exist or a query fails.
+/// # Errors Returns every invalid field, a conflict if the name is taken or the default customer would be renamed, or
+/// an error if the customer does not exist or a query fails.
 pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerPatch) -> Result<Customer, Error> {
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::{Page, PageRequest};
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema};
 use crate::mint;
@@ -29,8 +29,8 @@ pub struct Operation {
     /// The state of the operation.
     #[schema(value_type = schema::OperationState)]
     pub state: OperationState,
-    /// What the operation is about. `delete_customer` has the `customer_id` and the `name` of the customer; `reseal` has
-    /// nothing.
+    /// What the operation is about. `delete_customer` has the `customer_id` and the `name` of the customer; `reseal`
+    /// has nothing.
     #[schema(value_type = Object)]
     pub parameters: Value,
     /// How many rows or values the operation has processed: with `delete_customer` the rows of history that it has

@@ -4,51 +4,16 @@
 //! secrets. A secret that changes is named in `secrets_changed` of the settings after.
 
 pub(super) use model::audit::Action;
-use serde_json::Value;
-use shared::id::{AuditEntryId, CustomerId, uuid_v7_floor};
+use shared::id::{AuditEntryId, uuid_v7_floor};
+pub(super) use store::audit::Object;
 use store::audit::{self, Author, NewEntry};
 
 use super::{Actor, Control, Error};
 use crate::mint;
 
-/// How much earlier than an hour began, by the database's clock, an entry of that hour may have been given its id, by the
-/// clock of a relay.
+/// How much earlier than an hour began, by the database's clock, an entry of that hour may have been given its id, by
+/// the clock of a relay.
 const CLOCKS_DIFFER_BY_MS: u64 = 2 * 3_600_000;
-
-/// The object of an entry.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Object {
-    id: Option<String>,
-    name: Option<String>,
-    customer: Option<CustomerId>,
-}
-
-impl Object {
-    /// An object of a customer, by its id.
-    pub(super) fn of(id: impl ToString, customer: CustomerId) -> Self {
-        Self { id: Some(id.to_string()), name: None, customer: Some(customer) }
-    }
-
-    /// An object of the deployment, by its id.
-    pub(super) fn of_deployment(id: impl ToString) -> Self {
-        Self { id: Some(id.to_string()), ..Self::default() }
-    }
-
-    /// Several objects of a customer.
-    pub(super) fn many(customer: Option<CustomerId>) -> Self {
-        Self { customer, ..Self::default() }
-    }
-
-    /// The same object, owned by this customer, if there is one.
-    pub(super) fn owned_by(self, customer: Option<CustomerId>) -> Self {
-        Self { customer, ..self }
-    }
-
-    /// The same object, which has a name.
-    pub(super) fn named(self, name: &str) -> Self {
-        Self { name: Some(name.to_owned()), ..self }
-    }
-}
 
 /// The entry of an action, without settings.
 pub(super) fn entry(actor: &Actor, action: Action, object: Object) -> NewEntry {
@@ -57,16 +22,7 @@ pub(super) fn entry(actor: &Actor, action: Action, object: Object) -> NewEntry {
 
 /// The entry of an action of this author, without settings.
 pub(super) fn entry_of(author: Author, action: Action, object: Object) -> NewEntry {
-    NewEntry {
-        id: AuditEntryId::from_uuid(mint::uuid()),
-        customer: object.customer,
-        author,
-        action,
-        object_id: object.id,
-        object_name: object.name,
-        before: None,
-        after: None,
-    }
+    NewEntry::new(AuditEntryId::from_uuid(mint::uuid()), author, action, object)
 }
 
 /// Records that a secret is shown, before it is.
@@ -104,41 +60,9 @@ pub(super) fn action<T>(before: Option<T>, after: Option<T>, [create, update, de
     }
 }
 
-/// Settings of an entry.
-pub(super) trait With {
-    /// The entry with the settings of its object before and after the change. The names of secrets that the change has
-    /// given another value are added to the settings after.
-    fn with(self, before: Option<Value>, after: Option<Value>, secrets: impl IntoIterator<Item = String>) -> Self;
-}
-
-impl With for NewEntry {
-    fn with(self, before: Option<Value>, after: Option<Value>, secrets: impl IntoIterator<Item = String>) -> Self {
-        let secrets: Vec<Value> = secrets.into_iter().map(Value::String).collect();
-        let mut after = after;
-        if let Some(Value::Object(after)) = &mut after
-            && !secrets.is_empty()
-        {
-            after.insert("secrets_changed".to_owned(), secrets.into());
-        }
-        Self { before, after, ..self }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn an_entry_names_the_secrets_that_have_changed_and_not_their_values() {
-        let object = Object::of(AuditEntryId::mint(1, [1; 10]), store::DEFAULT_CUSTOMER).named("billing");
-        let entry = entry(&Actor::root(), Action::DestinationUpdate, object);
-        assert_eq!((entry.author.kind, entry.object_name.as_deref()), ("root", Some("billing")));
-        let changed = entry.clone().with(None, Some(json!({ "url": "https://a.example/" })), ["x".to_owned()]);
-        assert_eq!(changed.after, Some(json!({ "url": "https://a.example/", "secrets_changed": ["x"] })));
-        assert_eq!(entry.with(None, Some(json!({})), []).after, Some(json!({})));
-    }
 
     #[test]
     fn the_action_follows_from_what_there_was_and_is() {

@@ -16,7 +16,7 @@ use super::fields::{Problems, object, optional_object};
 use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::rate::RateLimit;
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::history::Retention;

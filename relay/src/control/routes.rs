@@ -15,7 +15,7 @@ use super::fields::{FieldError, Problems};
 use super::owners::Owners;
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, destinations, event_types, schema, sources};
 use crate::mint;

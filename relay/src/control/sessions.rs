@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::actor::Who;
 use super::error::{Conflict, Forbidden, Noun, conflict_of};
 use super::page::{Page, PageRequest};
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::scope::{Scope, Scopes};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, authentication, schema, token_form};
@@ -28,8 +28,8 @@ use crate::mint;
 /// For how long a session counts, at most.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
-/// The most sessions of one token, of the root tokens, or of one user. A further one ends the oldest, unless all of them
-/// were made within the last ten minutes: then it is refused.
+/// The most sessions of one token, of the root tokens, or of one user. A further one ends the oldest, unless all of
+/// them were made within the last ten minutes: then it is refused.
 pub(crate) const MAX_SESSIONS: i64 = 100;
 
 /// A session.
@@ -158,8 +158,8 @@ pub(super) async fn make(control: &Control, new: NewSession<'_>, author: Author)
     Ok(Made { session, secret: Secret::new(new.secret) })
 }
 
-/// A page of the sessions that count, newest first: all of them if the caller may administer, and otherwise those of its
-/// own token or user.
+/// A page of the sessions that count, newest first: all of them if the caller may administer, and otherwise those of
+/// its own token or user.
 ///
 /// # Errors
 /// Returns an error if the limit or the cursor is invalid, or if a query fails.
@@ -170,8 +170,8 @@ pub async fn list_sessions(control: &Control, actor: &Actor, page: &PageRequest)
     Ok(window.page(rows, |row| row.id.uuid(), |row| view(row, current)))
 }
 
-/// Ends a session: from now on no relay accepts it. A session that has ended stays as it is. A caller that may administer
-/// ends any session, and every other caller those of its own token or user.
+/// Ends a session: from now on no relay accepts it. A session that has ended stays as it is. A caller that may
+/// administer ends any session, and every other caller those of its own token or user.
 ///
 /// # Errors
 /// Returns an error if there is no such session, or if a query fails.

@@ -15,7 +15,7 @@ use store::sessions::Subject;
 
 use super::error::SignInError;
 use super::field_error::FieldError;
-use super::scope::{Scope, Scopes};
+use super::scope::Scopes;
 use super::sessions::{Made, NewSession, make, names};
 use super::token_form::session_text;
 use super::{Control, Error};
@@ -70,9 +70,8 @@ struct Remembered {
 
 /// Begins a sign-in, which ends at the path `return_to`.
 ///
-/// # Errors
-/// Returns an error if no provider is configured or if it cannot be reached, or an invalid field if `return_to` is not a
-/// path of the relay.
+/// # Errors Returns an error if no provider is configured or if it cannot be reached, or an invalid field if
+/// `return_to` is not a path of the relay.
 pub async fn begin(control: &Control, return_to: Option<&str>) -> Result<Begun, Error> {
     let oidc = configured(control)?;
     let return_to = return_to.unwrap_or("/");
@@ -90,12 +89,11 @@ pub async fn begin(control: &Control, return_to: Option<&str>) -> Result<Begun, 
     Ok(Begun { url: url.into(), remembered: Secret::new(&remembered) })
 }
 
-/// Ends a sign-in: checks the provider's answer, and makes a session of the user. `remembered` is what the browser brought
-/// back, and `request_id` the id of its request.
+/// Ends a sign-in: checks the provider's answer, and makes a session of the user. `remembered` is what the browser
+/// brought back, and `request_id` the id of its request.
 ///
-/// # Errors
-/// Returns an error if no provider is configured or if it cannot be reached, if the answer is none to this sign-in, or if
-/// the user is in no group that may sign in.
+/// # Errors Returns an error if no provider is configured or if it cannot be reached, if the answer is none to this
+/// sign-in, or if the user is in no group that may sign in.
 pub async fn finish(
     control: &Control,
     answer: &Answer<'_>,
@@ -133,13 +131,7 @@ pub async fn finish(
         root_proof: None,
         until: None,
     };
-    let author = Author {
-        kind: "session",
-        id: Some(new.subject.text.clone()),
-        name: new.name.unwrap_or_default().to_owned(),
-        session: None,
-        request_id,
-    };
+    let author = Author::session(&new.subject.text, new.name.unwrap_or_default(), None).requesting(request_id);
     Ok(SignedIn { made: make(control, new, author).await?, return_to })
 }
 
@@ -157,8 +149,7 @@ fn failed(failure: Failure) -> Error {
 /// The scopes of all of these groups.
 fn scopes_of(mapped: &[Group], groups: &[String]) -> Scopes {
     let mapped = mapped.iter().filter(|group| groups.contains(&group.name));
-    let names: Vec<String> = mapped.flat_map(|group| group.scopes.iter().cloned()).collect();
-    Scope::ALL.into_iter().filter(|scope| names.iter().any(|name| name == scope.name())).collect()
+    mapped.flat_map(|group| group.scopes.iter().copied()).collect()
 }
 
 /// Whether a text is a path of the relay, and leads a browser to no other host.
@@ -192,6 +183,7 @@ impl Remembered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Scope;
 
     #[test]
     fn a_sign_in_returns_only_to_a_path_of_the_relay() {
@@ -208,11 +200,8 @@ mod tests {
 
     #[test]
     fn a_user_has_the_scopes_of_all_groups() {
-        let group = |name: &str, scopes: &[&str]| Group {
-            name: name.to_owned(),
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        };
-        let mapped = [group("platform", &["write", "read"]), group("ops", &["read", "admin"])];
+        let group = |name: &str, scopes: &[Scope]| Group { name: name.to_owned(), scopes: scopes.to_vec() };
+        let mapped = [group("platform", &[Scope::Write, Scope::Read]), group("ops", &[Scope::Read, Scope::Admin])];
         let of = |groups: &[&str]| {
             let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
             scopes_of(&mapped, &groups).iter().collect::<Vec<_>>()

@@ -1,4 +1,5 @@
-//! The form of a token and of a session's secret: the text, the hash, and the hint by which a token is told from others.
+//! The form of a token and of a session's secret: the text, the hash, and the hint by which a token is told from
+//! others.
 
 use std::fmt::Write as _;
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
 use super::page::{Page, PageRequest};
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::scope::{Scope, Scopes};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, customers, schema, token_form};
@@ -107,7 +107,8 @@ pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<T
         scopes: &names,
         expires_at,
     };
-    let settings = json!({ "scopes": names, "customer": customer.as_ref().map(|row| &row.name), "expires_at": expires_at.map(Timestamp) });
+    let bound_to = customer.as_ref().map(|row| &row.name);
+    let settings = json!({ "scopes": names, "customer": bound_to, "expires_at": expires_at.map(Timestamp) });
     let object = Object::of_deployment(id).owned_by(token.customer).named(&new.name);
     let entry = record::entry(actor, Action::TokenCreate, object).with(None, Some(settings), []);
     let inserted = tokens::insert(&control.pool, &token, &entry).await;

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::{Page, PageRequest};
-use super::record::{self, Action, Object, With as _};
+use super::record::{self, Action, Object};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema};
 use crate::unreadable::Tried;

@@ -1,8 +1,8 @@
 //! How often an address may send a wrong token. Each one costs a statement of the database, and may be a guess.
 //!
-//! An address that has sent too many waits. A token of the deployment's settings is compared before, without a statement,
-//! and a token that was accepted lately does not wait either: otherwise a stranger behind the same proxy could lock
-//! everyone else out.
+//! An address that has sent too many waits. A token of the deployment's settings is compared before, without a
+//! statement, and a token that was accepted lately does not wait either: otherwise a stranger behind the same proxy
+//! could lock everyone else out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -81,7 +81,7 @@ impl WrongTokens {
     }
 }
 
-/// The addresses that count as one. Whoever has an IPv6 address usually has the 2^64 addresses of its network.
+/// The addresses that count as one. A host with an IPv6 address usually has all 2^64 addresses of its network.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

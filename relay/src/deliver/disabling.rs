@@ -9,7 +9,7 @@ use model::health::Run;
 use model::unix_time;
 use serde_json::json;
 use shared::id::{AuditEntryId, DestinationId};
-use store::audit::{Author, NewEntry};
+use store::audit::{Author, NewEntry, Object};
 use store::configuration::Version;
 use store::destinations::DestinationRow;
 
@@ -42,16 +42,10 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
 
 /// What the audit log says of it.
 fn entry(row: &DestinationRow) -> NewEntry {
-    NewEntry {
-        id: AuditEntryId::from_uuid(mint::uuid()),
-        customer: Some(row.customer_id),
-        author: Author::relay(),
-        action: Action::DestinationDisable,
-        object_id: Some(row.id.to_string()),
-        object_name: Some(row.name.clone()),
-        before: Some(json!({ "state": DestinationState::Active })),
-        after: Some(json!({ "state": row.state, "state_reason": row.state_reason })),
-    }
+    let (id, object) = (AuditEntryId::from_uuid(mint::uuid()), Object::of(row.id, row.customer_id).named(&row.name));
+    let before = json!({ "state": DestinationState::Active });
+    let after = json!({ "state": row.state, "state_reason": row.state_reason });
+    NewEntry::new(id, Author::relay(), Action::DestinationDisable, object).with(Some(before), Some(after), [])
 }
 
 /// The version of the configuration in which the destination is disabled; `None` if this call did not disable it.

@@ -4,9 +4,9 @@ use store::sources::SourceRow;
 use store::{DEFAULT_CUSTOMER, Pool, customers};
 
 /// The name of a source at the edge. Names of sources are unique for their customer only, so the name of the customer
-/// goes first: `acme/orders`. The default customer's name is left out, as it was when there was no other customer. `None`
-/// if the customer was deleted, and the source with it: without the first part it would have a name of the default
-/// customer.
+/// goes first: `acme/orders`. The default customer's name is left out, as it was when there was no other customer.
+/// `None` if the customer was deleted, and the source with it: without the first part it would have a name of the
+/// default customer.
 ///
 /// # Errors
 /// Returns an error if the query fails.

@@ -1,5 +1,5 @@
-//! Requests to the provider, with limits of size and time. The operator has configured the provider, so its address may be
-//! in a private network.
+//! Requests to the provider, with limits of size and time. The operator has configured the provider, so its address may
+//! be in a private network.
 
 use std::pin::Pin;
 use std::time::Duration;

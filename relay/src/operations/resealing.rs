@@ -1,7 +1,7 @@
 //! Seals every stored secret again with the first master key.
 
 use store::operations::Place;
-use store::sealed::{self, Resealed as Chunk, SealedDestination, SealedSource};
+use store::sealed::{self, Resealed as Chunk, SealedRow, Table};
 
 use super::rows_of;
 use crate::App;
@@ -18,46 +18,27 @@ pub(crate) const AT_ONCE: i64 = 100;
 pub(super) async fn turn(app: &App, place: &Place) -> Result<(), String> {
     let keys = app.config.master_keys.as_slice();
     let limit = rows_of(place.tries).min(AT_ONCE);
-    let done = match place.step.as_str() {
-        sealed::SOURCES => {
-            let reseal = |page: Vec<SealedSource>| {
-                let mut chunk = Chunk { changed: Vec::new(), values: 0, closed: 0 };
-                for row in page {
-                    let [active, retired] = secrets::reseal_source(keys, &row);
-                    let mut new = row.clone();
-                    let is_changed = [
-                        note(&mut chunk, active, |text| new.secrets_sealed = text),
-                        note(&mut chunk, retired, |text| new.retired_secrets_sealed = Some(text)),
-                    ];
-                    chunk.changed.extend(is_changed.contains(&true).then_some(new));
-                }
-                chunk
-            };
-            sealed::reseal_sources(&app.pool, place, limit, reseal).await
+    let step = place.step.as_str();
+    let table = Table::from_name(step);
+    let table = table.ok_or_else(|| format!("this relay does not know the step {step}; a newer relay has begun it"))?;
+    let reseal = |page: Vec<SealedRow>| {
+        let mut chunk = Chunk::default();
+        for row in page {
+            let [secrets, more] = secrets::reseal_row(keys, table, &row);
+            let mut new = row;
+            let is_changed = [
+                note(&mut chunk, secrets, |text| new.secrets = text),
+                note(&mut chunk, more, |text| new.more = Some(text)),
+            ];
+            chunk.changed.extend(is_changed.contains(&true).then_some(new));
         }
-        sealed::DESTINATIONS => {
-            let reseal = |page: Vec<SealedDestination>| {
-                let mut chunk = Chunk { changed: Vec::new(), values: 0, closed: 0 };
-                for row in page {
-                    let [signing, headers] = secrets::reseal_destination(keys, &row);
-                    let mut new = row.clone();
-                    let is_changed = [
-                        note(&mut chunk, signing, |text| new.signing_secrets_sealed = text),
-                        note(&mut chunk, headers, |text| new.headers_sealed = Some(text)),
-                    ];
-                    chunk.changed.extend(is_changed.contains(&true).then_some(new));
-                }
-                chunk
-            };
-            sealed::reseal_destinations(&app.pool, place, limit, reseal, failed).await
-        }
-        other => return Err(format!("this relay does not know the step {other}; a newer relay has begun it")),
+        chunk
     };
-    done.map_err(|error| error.to_string())
+    sealed::reseal(&app.pool, place, table, limit, reseal, failed).await.map_err(|error| error.to_string())
 }
 
 /// Counts a value, and passes it to `change` if it was sealed again. Returns whether it was.
-fn note<T>(chunk: &mut Chunk<T>, value: Option<Resealed>, change: impl FnOnce(String)) -> bool {
+fn note(chunk: &mut Chunk, value: Option<Resealed>, change: impl FnOnce(String)) -> bool {
     chunk.values += i64::from(value.is_some());
     match value {
         Some(Resealed::Again(text)) => {

@@ -4,12 +4,12 @@
 /// shorter refusal could be over before the edge knows of it.
 pub(crate) const SHORTEST_MS: u64 = 60_000;
 
-/// By how much the shortest time grows with each source of the customer, in milliseconds: the relay writes the sources to
-/// the edge one after the other, and those that it writes last have to be refused for a while too.
+/// By how much the shortest time grows with each source of the customer, in milliseconds: the relay writes the sources
+/// to the edge one after the other, and those that it writes last have to be refused for a while too.
 pub(crate) const PER_SOURCE_MS: u64 = 200;
 
-/// The longest time for which a customer is refused, in milliseconds. Also how far back its events are counted: an excess
-/// is forgotten after that.
+/// The longest time for which a customer is refused, in milliseconds. Also how far back its events are counted: an
+/// excess is forgotten after that.
 pub(crate) const LONGEST_MS: u64 = 3_600_000;
 
 const MINUTE_MS: u64 = 60_000;
@@ -23,12 +23,12 @@ pub(super) struct Minute {
 }
 
 /// Until when (in Unix milliseconds) a customer with this limit of events per minute is refused from now on. `None` if
-/// nothing changes: it is not over its limit, or `refused_until` is late enough. `minutes` are in order, the current one
-/// is the last.
+/// nothing changes: it is not over its limit, or `refused_until` is late enough. `minutes` are in order, the current
+/// one is the last.
 ///
-/// Every minute allows `limit` events. More events are taken from the allowance of the following minutes, and the customer
-/// is refused until that is paid back. The unused allowance of the minute before counts too, and no earlier one: an event
-/// is counted in the minute in which it is stored, which may be the one after it was received.
+/// Every minute allows `limit` events. More events are taken from the allowance of the following minutes, and the
+/// customer is refused until that is paid back. The unused allowance of the minute before counts too, and no earlier
+/// one: an event is counted in the minute in which it is stored, which may be the one after it was received.
 ///
 /// `sources` is how many sources the customer has.
 pub(super) fn refused_until(

@@ -9,7 +9,7 @@ use shared::id::{AuditEntryId, CustomerId, SourceId};
 use shared::provider::{self, NewSource, Provider};
 use shared::source::Secret;
 use store::Pool;
-use store::audit::{Author, NewEntry};
+use store::audit::{Author, NewEntry, Object};
 use store::sources::{self, Content, SourceRow};
 use tokio::sync::Notify;
 
@@ -21,16 +21,10 @@ use crate::secrets::{self, SourceSecrets};
 
 /// What the audit log says of a secret that was handed over.
 fn entry(_: Option<&SourceRow>, after: Option<&SourceRow>) -> NewEntry {
-    NewEntry {
-        id: AuditEntryId::from_uuid(mint::uuid()),
-        customer: after.map(|row| row.customer_id),
-        author: Author::relay(),
-        action: Action::SourceAddSecret,
-        object_id: after.map(|row| row.id.to_string()),
-        object_name: after.map(|row| row.name.clone()),
-        before: None,
-        after: Some(json!({ "secrets_changed": ["secrets"] })),
-    }
+    let id = AuditEntryId::from_uuid(mint::uuid());
+    let object = after.map(|row| Object::of(row.id, row.customer_id).named(&row.name)).unwrap_or_default();
+    let entry = NewEntry::new(id, Author::relay(), Action::SourceAddSecret, object);
+    entry.with(None, Some(json!({})), ["secrets".to_owned()])
 }
 
 /// The components that are needed to change a source.

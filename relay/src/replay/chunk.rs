@@ -105,8 +105,8 @@ fn body_bytes(row: &PlannedRow) -> usize {
     usize::try_from(row.body_size).unwrap_or(0)
 }
 
-/// Which contents of an event of this type have to be read to evaluate the filters of these routes. All of them if it is released
-/// from quarantine, to verify it again and to extract the provider's id.
+/// Which contents of an event of this type have to be read to evaluate the filters of these routes. All of them if it
+/// is released from quarantine, to verify it again and to extract the provider's id.
 fn reads(releases: bool, routes: &[Arc<Route>], event_type: Option<&str>, body_bytes: usize) -> Reads {
     let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated_for(route, event_type)).collect();
     // A filter that uses the body cannot read a larger one: its size is enough.

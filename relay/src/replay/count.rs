@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Counted, Filter, selection};
-use crate::waiting::UNWOKEN_INTERVAL;
+use crate::waiting::{self, UNWOKEN_INTERVAL};
 use crate::{App, supervise};
 
 /// How far the call that creates a replay counts.
@@ -43,17 +43,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// Counts replays until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
-    loop {
-        let pause = tokio::select! {
-            pause = round(&app) => pause,
-            () = stop.cancelled() => return,
-        };
-        tokio::select! {
-            () = app.wakers.counts.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-    }
+    waiting::rounds(&app.wakers.counts, &stop, || round(&app)).await;
 }
 
 /// Counts a piece of each replay. Returns the pause before the next round.

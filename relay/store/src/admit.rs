@@ -53,8 +53,8 @@ impl Batch {
 /// A larger batch, in bytes, takes long to store.
 pub const SHORT_BYTES: usize = 1 << 20;
 
-/// An event that was received longer ago than this does not count against the limit of its customer: it has waited in the
-/// queue, and a relay that works off a backlog must not mistake it for a high rate.
+/// An event that was received longer ago than this does not count against the limit of its customer: it has waited in
+/// the queue, and a relay that works off a backlog must not mistake it for a high rate.
 pub const LATE_AFTER: Duration = Duration::from_secs(60);
 
 /// The result of storing a batch.

@@ -2,7 +2,7 @@
 
 use model::audit::Action;
 use serde_json::Value;
-use shared::id::{AuditEntryId, CustomerId};
+use shared::id::{AuditEntryId, CustomerId, SessionId, TokenId};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -16,40 +16,130 @@ use crate::{Connection, Error, Kind, Pool, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
     /// The kind of actor, such as `token`.
-    pub kind: &'static str,
+    kind: &'static str,
     /// The id of the actor, as the API shows it, if it has one.
-    pub id: Option<String>,
+    id: Option<String>,
     /// What the actor is called.
-    pub name: String,
+    name: String,
     /// The id of the session with which the actor has authenticated, as the API shows it.
-    pub session: Option<String>,
+    session: Option<String>,
     /// The id of the request that makes the change, if it is one.
-    pub request_id: Option<String>,
+    request_id: Option<String>,
 }
 
 impl Author {
+    /// The bearer of a root token.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::of("root", None, "root")
+    }
+
+    /// The bearer of a token that the API has made.
+    #[must_use]
+    pub fn token(id: TokenId, name: &str) -> Self {
+        Self::of("token", Some(id.to_string()), name)
+    }
+
+    /// A browser after a sign-in. `subject` says who signed in: `root`, the id of a token, or the issuer and the
+    /// subject of a user. `session` is the session with which the browser has authenticated; `None` while it signs in.
+    #[must_use]
+    pub fn session(subject: &str, name: &str, session: Option<SessionId>) -> Self {
+        let session = session.map(|id| id.to_string());
+        Self { session, ..Self::of("session", Some(subject.to_owned()), name) }
+    }
+
     /// The relay itself.
     #[must_use]
     pub fn relay() -> Self {
-        Self { kind: "relay", id: None, name: "relay".to_owned(), session: None, request_id: None }
+        Self::of("relay", None, "relay")
+    }
+
+    /// The same author, making the request with this id.
+    #[must_use]
+    pub fn requesting(self, request_id: Option<String>) -> Self {
+        Self { request_id, ..self }
+    }
+
+    fn of(kind: &'static str, id: Option<String>, name: &str) -> Self {
+        Self { kind, id, name: name.to_owned(), session: None, request_id: None }
+    }
+}
+
+/// The object of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Object {
+    /// Its id, as the API shows it; `None` if the action has no single object.
+    id: Option<String>,
+    name: Option<String>,
+    /// The customer that owns the object, or that is the object; `None` if the object belongs to the deployment.
+    customer: Option<CustomerId>,
+}
+
+impl Object {
+    /// An object of a customer, by its id.
+    #[must_use]
+    pub fn of(id: impl ToString, customer: CustomerId) -> Self {
+        Self { id: Some(id.to_string()), name: None, customer: Some(customer) }
+    }
+
+    /// An object of the deployment, by its id.
+    #[must_use]
+    pub fn of_deployment(id: impl ToString) -> Self {
+        Self { id: Some(id.to_string()), ..Self::default() }
+    }
+
+    /// Several objects of a customer.
+    #[must_use]
+    pub fn many(customer: Option<CustomerId>) -> Self {
+        Self { customer, ..Self::default() }
+    }
+
+    /// The same object, owned by this customer, if there is one.
+    #[must_use]
+    pub fn owned_by(self, customer: Option<CustomerId>) -> Self {
+        Self { customer, ..self }
+    }
+
+    /// The same object, which has a name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
     }
 }
 
 /// An entry to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEntry {
-    pub id: AuditEntryId,
-    /// The customer that owns the object, or that is the object; `None` if the object belongs to the deployment.
-    pub customer: Option<CustomerId>,
-    pub author: Author,
-    pub action: Action,
-    /// The id of the object, as the API shows it; `None` if the action has no single object.
-    pub object_id: Option<String>,
-    pub object_name: Option<String>,
+    id: AuditEntryId,
+    author: Author,
+    action: Action,
+    object: Object,
     /// The settings of the object before the change, without secrets.
-    pub before: Option<Value>,
+    before: Option<Value>,
     /// The settings of the object after the change, without secrets.
-    pub after: Option<Value>,
+    after: Option<Value>,
+}
+
+impl NewEntry {
+    /// The entry of an action, without settings.
+    #[must_use]
+    pub fn new(id: AuditEntryId, author: Author, action: Action, object: Object) -> Self {
+        Self { id, author, action, object, before: None, after: None }
+    }
+
+    /// The same entry with the settings of its object before and after the change. The names of secrets that the change
+    /// has given another value are added to the settings after, as `secrets_changed`.
+    #[must_use]
+    pub fn with(self, before: Option<Value>, after: Option<Value>, secrets: impl IntoIterator<Item = String>) -> Self {
+        let secrets: Vec<Value> = secrets.into_iter().map(Value::String).collect();
+        let mut after = after;
+        if let Some(Value::Object(after)) = &mut after
+            && !secrets.is_empty()
+        {
+            after.insert("secrets_changed".to_owned(), secrets.into());
+        }
+        Self { before, after, ..self }
+    }
 }
 
 /// An entry as it is stored.
@@ -70,8 +160,8 @@ pub struct EntryRow {
     pub after: Option<Value>,
 }
 
-/// Writes an entry in the transaction of its change. If the partition of its day is missing, it is created. A change that
-/// leaves the settings as they are is none, and has no entry.
+/// Writes an entry in the transaction of its change. If the partition of its day is missing, it is created. A change
+/// that leaves the settings as they are is none, and has no entry.
 ///
 /// # Errors
 /// Returns an error if a query fails; then the transaction cannot be committed.
@@ -99,15 +189,15 @@ async fn insert(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
                                     object_id, object_name, before, after)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         entry.id.uuid(),
-        entry.customer.map(CustomerId::uuid),
+        entry.object.customer.map(CustomerId::uuid),
         kind,
         id.as_deref(),
         name,
         session.as_deref(),
         request_id.as_deref(),
         entry.action.name(),
-        entry.object_id,
-        entry.object_name,
+        entry.object.id,
+        entry.object.name,
         entry.before.as_ref().map(Json) as _,
         entry.after.as_ref().map(Json) as _
     )
@@ -138,7 +228,7 @@ pub async fn write_once_an_hour(pool: &Pool, entry: &NewEntry, since: Uuid) -> R
     }
     let mut transaction = pool.begin().await?;
     let actor = entry.author.id.as_deref().unwrap_or(entry.author.kind);
-    let same = [actor, entry.action.name(), entry.object_id.as_deref().unwrap_or_default()].join(" ");
+    let same = [actor, entry.action.name(), entry.object.id.as_deref().unwrap_or_default()].join(" ");
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('tidegate audit ' || $1, 0))", same)
         .execute(&mut *transaction)
         .await?;
@@ -156,7 +246,7 @@ async fn is_in_this_hour(connection: &mut Connection, entry: &NewEntry, since: U
                where object_id = $1 and id >= $5 and action = $2 and actor_kind = $3 and actor_id is not distinct from $4
                  and at >= date_trunc('hour', now())
            ) as "is_written!""#,
-        entry.object_id,
+        entry.object.id,
         entry.action.name(),
         entry.author.kind,
         entry.author.id,
@@ -224,4 +314,22 @@ async fn page(pool: &Pool, selection: &Selection, range: Range, limit: i64) -> R
     .fetch_all(&mut *search)
     .await
     .map_err(Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_names_the_secrets_that_have_changed_and_not_their_values() {
+        let object = Object::of(AuditEntryId::mint(1, [1; 10]), crate::DEFAULT_CUSTOMER).named("billing");
+        let id = AuditEntryId::mint(1, [2; 10]);
+        let entry = NewEntry::new(id, Author::root(), Action::DestinationUpdate, object);
+        assert_eq!((entry.author.kind, entry.object.name.as_deref()), ("root", Some("billing")));
+        let changed = entry.clone().with(None, Some(json!({ "url": "https://a.example/" })), ["x".to_owned()]);
+        assert_eq!(changed.after, Some(json!({ "url": "https://a.example/", "secrets_changed": ["x"] })));
+        assert_eq!(entry.with(None, Some(json!({})), []).after, Some(json!({})));
+    }
 }

@@ -1,28 +1,29 @@
 //! Deletes the bodies of customers whose retention of bodies is shorter than that of the deployment.
 //!
-//! Partitions hold the bodies of all customers, so these bodies are deleted row by row. A *walk* visits the events of all
-//! customers in the order of their ids, once for each number of days, and deletes the bodies of the customers with that
-//! retention. The transaction of a chunk also moves the walk. A body that a pending delivery needs is noted, and is
-//! deleted when the delivery has ended. So is the body of an event that was stored long after it had arrived.
+//! Partitions hold the bodies of all customers, so these bodies are deleted row by row. A *walk* visits the events of
+//! all customers in the order of their ids, once for each number of days, and deletes the bodies of the customers with
+//! that retention. The transaction of a chunk also moves the walk. A body that a pending delivery needs is noted, and
+//! is deleted when the delivery has ended. So is the body of an event that was stored long after it had arrived.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use model::unix_time;
 use shared::id::{CustomerId, uuid_v7_floor};
 use uuid::Uuid;
 
 use crate::{Connection, Error, Pool, Result};
 
 /// The most bytes of bodies that one chunk deletes, unless a single body is larger.
-const MOST_BYTES: i64 = 32 << 20;
+pub(crate) const MOST_BYTES: i64 = 32 << 20;
 
 /// How soon it is checked again whether a delivery still needs a body.
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
 
 /// How much longer than its retention a body is kept. No delivery is made of an event past its retention. So a
-/// transaction that has found the event within its retention, and makes a delivery of it, has committed by then, and the
-/// deletion finds the delivery. It is far longer than such a transaction and the evaluation before it take. A shorter
-/// retention is a change of the configuration, so no such transaction commits by the retention before.
+/// transaction that has found the event within its retention, and makes a delivery of it, has committed by then, and
+/// the deletion finds the delivery. It is far longer than such a transaction and the evaluation before it take. A
+/// shorter retention is a change of the configuration, so no such transaction commits by the retention before.
 pub const GRACE: Duration = Duration::from_secs(600);
 
 /// The walk for one number of days.
@@ -34,8 +35,8 @@ pub struct Walk {
     pub until: Option<Uuid>,
 }
 
-/// Makes the walk for this number of days visit all events again, because a customer has got this retention. It waits for
-/// a chunk that is being visited, which may not know of the customer.
+/// Makes the walk for this number of days visit all events again, because a customer has got this retention. It waits
+/// for a chunk that is being visited, which may not know of the customer.
 pub(crate) async fn begin_again(connection: &mut Connection, days: i16) -> Result<()> {
     sqlx::query!(
         "insert into body_retention (days, until_id) values ($1, $2)
@@ -65,8 +66,8 @@ pub async fn walks(pool: &Pool) -> Result<Vec<Walk>> {
     .map_err(Error::from)
 }
 
-/// Visits the next events of a walk, from `from` to before `until`, at most `limit`. Returns where it continues; `None` if
-/// it has come to `until`, or if another replica is at it.
+/// Visits the next events of a walk, from `from` to before `until`, at most `limit`. Returns where it continues; `None`
+/// if it has come to `until`, or if another replica visits it.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
@@ -96,18 +97,11 @@ pub async fn visit(pool: &Pool, walk: Walk, from: Uuid, until: Uuid, limit: i64)
     let customers = sqlx::query_scalar!("select id from customers where body_retention_days = $1", walk.days)
         .fetch_all(&mut *transaction)
         .await?;
-    let mut taken = 0;
-    let mut bytes = 0_i64;
-    let mut ids = Vec::new();
-    for row in &rows {
-        let is_owned = customers.contains(&row.customer_id);
-        bytes = bytes.saturating_add(if is_owned { row.body_size.into() } else { 0 });
-        if bytes > MOST_BYTES && taken > 0 {
-            break;
-        }
-        taken += 1;
-        ids.extend(is_owned.then_some(row.id));
-    }
+    let is_owned = |customer: &Uuid| customers.contains(customer);
+    let sizes = rows.iter().map(|row| if is_owned(&row.customer_id) { row.body_size.into() } else { 0 });
+    let taken = within(sizes, MOST_BYTES);
+    let owned = rows.iter().take(taken).filter(|row| is_owned(&row.customer_id));
+    let ids: Vec<Uuid> = owned.map(|row| row.id).collect();
     delete_or_note(&mut transaction, &ids).await?;
     let is_full = taken < rows.len() || i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
     let next = rows.get(taken.saturating_sub(1)).filter(|_| is_full).map(|row| crate::search::after(row.id));
@@ -144,9 +138,9 @@ async fn needed(connection: &mut Connection, events: &[Uuid]) -> Result<Vec<Uuid
     needed.fetch_all(connection).await.map_err(Error::from)
 }
 
-/// Deletes the noted bodies that no pending delivery needs any more, at most `limit`. If the retention of the customer has
-/// been made longer since a body was noted, so that it is kept at `now_ms` (Unix time in milliseconds), only the note is
-/// deleted: the walk visits the event when its time has come. Returns whether there may be more.
+/// Deletes the noted bodies that no pending delivery needs any more, at most `limit`. If the retention of the customer
+/// has been made longer since a body was noted, so that it is kept at `now_ms` (Unix time in milliseconds), only the
+/// note is deleted: the walk visits the event when its time has come. Returns whether there may be more.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
@@ -215,8 +209,7 @@ pub fn first_with_body(now_ms: u64, days: Option<i16>, of_all: Uuid) -> Uuid {
 
 /// The first id of an event whose body is kept, if bodies are kept for this number of days.
 fn floor(now_ms: u64, days: i16) -> Uuid {
-    const DAY_MS: u64 = 86_400_000;
-    uuid_v7_floor(now_ms.saturating_sub(u64::from(days.unsigned_abs()) * DAY_MS))
+    uuid_v7_floor(unix_time::days_before(now_ms, days.unsigned_abs()))
 }
 
 /// How many of these sizes, from the first on, have at most `most` in total; at least one.

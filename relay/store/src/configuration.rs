@@ -170,8 +170,8 @@ impl Change {
         Ok(version)
     }
 
-    /// Commits a change of something that only has to be alone with the configuration, and is no part of it. The version
-    /// stays.
+    /// Commits a change of something that only has to be alone with the configuration, and is no part of it. The
+    /// version stays.
     ///
     /// # Errors
     /// As [`Self::commit`].

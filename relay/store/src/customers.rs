@@ -63,8 +63,8 @@ pub struct Changed {
     pub before: Option<CustomerRow>,
     pub row: CustomerRow,
     /// The new version of the configuration, if the change affects it: the customer has another name, and so the edge
-    /// has to find its sources by other names; or another retention of bodies, and so no delivery may be stored that was
-    /// decided by the one before.
+    /// has to find its sources by other names; or another retention of bodies, and so no delivery may be stored that
+    /// was decided by the one before.
     pub version: Option<Version>,
     /// Whether the sources of the customer have to be written to the edge.
     pub edge_is_behind: bool,
@@ -252,12 +252,11 @@ pub async fn of_source(pool: &Pool, source: SourceId) -> Result<Option<CustomerI
     Ok(customer.fetch_optional(pool).await?.map(CustomerId::from_uuid))
 }
 
-/// Checks that a customer exists and may have one more source. The change that inserts the source locks out all others, so none
-/// comes between the check and the insertion.
+/// Checks that a customer exists and may have one more source. The change that inserts the source locks out all others,
+/// so none comes between the check and the insertion.
 ///
-/// # Errors
-/// Returns [`Constraint::SourceLimit`] if it may not, [`Constraint::CustomerGone`] if it was deleted, or an error if the
-/// query fails.
+/// # Errors Returns [`Constraint::SourceLimit`] if it may not, [`Constraint::CustomerGone`] if it was deleted, or an
+/// error if the query fails.
 pub(crate) async fn room_for_source(connection: &mut Connection, customer: CustomerId) -> Result<()> {
     let full = sqlx::query_scalar!(
         r#"select coalesce((select count(*) from sources where customer_id = $1) >= max_sources, false) as "full!"

@@ -1,14 +1,14 @@
 //! Deletes a customer: what may still act at once, in one transaction, and everything else in chunks.
 //!
-//! No table of history has an index by customer, because nothing else would use it. So the chunks walk each table in the
-//! order of its primary key, and delete the rows of the customer. Tables that do not name the customer are walked by
-//! the events, the sources or the destinations that they name; `operation_objects` has the sources and destinations,
+//! No table of history has an index by customer, because nothing else would use it. So the chunks walk each table in
+//! the order of its primary key, and delete the rows of the customer. Tables that do not name the customer are walked
+//! by the events, the sources or the destinations that they name; `operation_objects` has the sources and destinations,
 //! also those that the customer itself deleted and that only its history still names.
 //!
 //! After the first transaction no event and no delivery of the customer is stored: every transaction that stores events
-//! or makes deliveries holds the configuration, which no longer has its sources and destinations. What else may still be
-//! stored is walked again after a while ([`LATE`]): attempts that were in flight, messages and rejections that the edge
-//! sent before it had deleted the sources, and what both are counted in.
+//! or makes deliveries holds the configuration, which no longer has its sources and destinations. What else may still
+//! be stored is walked again after a while ([`LATE`]): attempts that were in flight, messages and rejections that the
+//! edge sent before it had deleted the sources, and what both are counted in.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,11 +30,12 @@ mod walk;
 
 pub use walk::{Walked, late, take};
 
-/// How long after the deletion the late walks begin: longer than an attempt that was in flight takes, and longer than the
-/// edge keeps rejections and accepts events of a deleted source.
+/// How long after the deletion the late walks begin: longer than an attempt that was in flight takes, and longer than
+/// the edge keeps rejections and accepts events of a deleted source.
 pub const LATE: Duration = Duration::from_secs(180);
 
-/// How far before the deletion the late walk of attempts begins: further than clocks may differ, and than an attempt takes.
+/// How far before the deletion the late walk of attempts begins: further than clocks may differ, and than an attempt
+/// takes.
 const LATE_FROM_MS: u64 = 600_000;
 
 /// A step of the deletion. The steps come in this order.
@@ -60,8 +61,8 @@ pub enum Step {
     Late,
     /// What they were counted in.
     LateCounters,
-    /// Messages that came out of the queue after the first walk. All are walked, because the time in the id of a message
-    /// is that at which the queue accepted it.
+    /// Messages that came out of the queue after the first walk. All are walked, because the time in the id of a
+    /// message is that at which the queue accepted it.
     LateMessages,
     /// Rejections that came out of the queue after the first walk; all for the same reason.
     LateRejections,
@@ -71,60 +72,30 @@ pub enum Step {
     Customer,
 }
 
+model::names! {
+    Step {
+        Edge => "edge",
+        Pending => "pending",
+        Messages => "messages",
+        Deliveries => "deliveries",
+        Copies => "copies",
+        Attempts => "attempts",
+        Events => "events",
+        Rejections => "rejections",
+        Keys => "keys",
+        SourceCounters => "source_counters",
+        DestinationCounters => "destination_counters",
+        Replays => "replays",
+        Late => "late",
+        LateCounters => "late_counters",
+        LateMessages => "late_messages",
+        LateRejections => "late_rejections",
+        LateSourceCounters => "late_source_counters",
+        Customer => "customer",
+    }
+}
+
 impl Step {
-    /// All steps, in their order.
-    pub const ALL: [Self; 18] = [
-        Self::Edge,
-        Self::Pending,
-        Self::Messages,
-        Self::Deliveries,
-        Self::Copies,
-        Self::Attempts,
-        Self::Events,
-        Self::Rejections,
-        Self::Keys,
-        Self::SourceCounters,
-        Self::DestinationCounters,
-        Self::Replays,
-        Self::Late,
-        Self::LateCounters,
-        Self::LateMessages,
-        Self::LateRejections,
-        Self::LateSourceCounters,
-        Self::Customer,
-    ];
-
-    /// The name in the tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Edge => "edge",
-            Self::Pending => "pending",
-            Self::Messages => "messages",
-            Self::Deliveries => "deliveries",
-            Self::Copies => "copies",
-            Self::Attempts => "attempts",
-            Self::Events => "events",
-            Self::Rejections => "rejections",
-            Self::Keys => "keys",
-            Self::SourceCounters => "source_counters",
-            Self::DestinationCounters => "destination_counters",
-            Self::Replays => "replays",
-            Self::Late => "late",
-            Self::LateCounters => "late_counters",
-            Self::LateMessages => "late_messages",
-            Self::LateRejections => "late_rejections",
-            Self::LateSourceCounters => "late_source_counters",
-            Self::Customer => "customer",
-        }
-    }
-
-    /// The step with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| step.name() == name)
-    }
-
     /// The step after this one; the last step has none.
     #[must_use]
     pub fn next(self) -> Option<Self> {
@@ -151,9 +122,9 @@ pub enum Deleted {
     Default,
 }
 
-/// Deletes the customer with this id or name as far as it can act: revokes its tokens, removes its sources, destinations
-/// and routes from the configuration, cancels its replays, and frees its name. The operation deletes the rest. `None`
-/// if there is no such customer.
+/// Deletes the customer with this id or name as far as it can act: revokes its tokens, removes its sources,
+/// destinations and routes from the configuration, cancels its replays, and frees its name. The operation deletes the
+/// rest. `None` if there is no such customer.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
@@ -214,10 +185,10 @@ async fn remember(connection: &mut Connection, Deleting { operation, customer }:
     Ok(())
 }
 
-/// Deletes what was created for a customer after its deletion: by a call that was in progress, or by a relay of a version
-/// that does not know deleted customers and creates sources and destinations for them. Then the operation walks again,
-/// after `wait`, and shows `error` meanwhile. Returns the new version of the configuration if that has changed. Does
-/// nothing if the operation is no longer at this place.
+/// Deletes what was created for a customer after its deletion: by a call that was in progress, or by a relay of a
+/// version that does not know deleted customers and creates sources and destinations for them. Then the operation walks
+/// again, after `wait`, and shows `error` meanwhile. Returns the new version of the configuration if that has changed.
+/// Does nothing if the operation is no longer at this place.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
@@ -246,9 +217,9 @@ pub async fn delete_again(
     Ok(None)
 }
 
-/// Deletes the routes, destinations and sources of a customer, and ends its replays. The pending deliveries are cancelled
-/// like those of each deleted destination, and each source is compared with the edge like each deleted source. Returns
-/// whether there was a source or a destination.
+/// Deletes the routes, destinations and sources of a customer, and ends its replays. The pending deliveries are
+/// cancelled like those of each deleted destination, and each source is compared with the edge like each deleted
+/// source. Returns whether there was a source or a destination.
 async fn take_configuration(connection: &mut Connection, customer: CustomerId) -> Result<bool> {
     let customer = customer.uuid();
     // No delivery is sent any more, so no transform is needed again.

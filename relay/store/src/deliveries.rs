@@ -330,10 +330,10 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
 }
 
 /// Marks a delivery to be sent at once, by the current version of its route. A settled delivery becomes pending again,
-/// under the same id and with a fresh schedule, if its event's body is kept, neither its id nor its event's id is before
-/// `first_with_body`, and its event is not past the shorter retention of its customer at `now_ms` (Unix time in
-/// milliseconds). A held delivery is released, unless it is undecided; then its route is evaluated now. A
-/// delivery that is already marked keeps its mark.
+/// under the same id and with a fresh schedule, if its event's body is kept, neither its id nor its event's id is
+/// before `first_with_body`, and its event is not past the shorter retention of its customer at `now_ms` (Unix time in
+/// milliseconds). A held delivery is released, unless it is undecided; then its route is evaluated now. A delivery that
+/// is already marked keeps its mark.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
@@ -381,8 +381,8 @@ pub async fn retry(
     Err(Error::changed("the delivery is moved again and again"))
 }
 
-/// Marks a pending delivery to be sent at once, unless it is undecided, and returns whether it was marked before; `None`
-/// if it is no longer pending.
+/// Marks a pending delivery to be sent at once, unless it is undecided, and returns whether it was marked before;
+/// `None` if it is no longer pending.
 async fn expedite(
     connection: &mut Connection,
     customer: CustomerId,

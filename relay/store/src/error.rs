@@ -196,10 +196,11 @@ fn kind_of_server_error(code: &str, constraint: Option<&str>, detail: Option<&st
     match code.get(..2) {
         // Connection exception, insufficient resources, operator intervention.
         Some("08" | "53" | "57") => Kind::Unavailable,
-        // Invalid transaction state (such as a server that became a standby), transaction rollback (such as a deadlock).
+        // Invalid transaction state (such as a server that became a standby), transaction rollback (such as a
+        // deadlock).
         Some("25" | "40") => Kind::Interrupted,
-        // Data exception, integrity constraint violation, program limit exceeded (such as a row that is too large for its
-        // index).
+        // Data exception, integrity constraint violation, program limit exceeded (such as a row that is too large for
+        // its index).
         Some("22" | "23" | "54") => Kind::Data,
         Some(_) | None => Kind::Other,
     }

@@ -213,8 +213,8 @@ pub enum Erased {
     Unknown,
 }
 
-/// Erases the body of an event wherever it is stored: the body itself, that of a changed copy, and the unreadable message
-/// that became the event. It is alone with the configuration, so no transaction makes a delivery of the event
+/// Erases the body of an event wherever it is stored: the body itself, that of a changed copy, and the unreadable
+/// message that became the event. It is alone with the configuration, so no transaction makes a delivery of the event
 /// concurrently. Erasing a body twice has no effect.
 ///
 /// # Errors

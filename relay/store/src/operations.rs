@@ -1,8 +1,8 @@
 //! Operations: bulk work in the background, in chunks.
 //!
 //! The transaction of a chunk locks the row of its operation first, and moves the cursor last. So the work and the
-//! cursor are committed together, and one replica at a time works on an operation. A chunk that fails is rolled back and
-//! recorded by a statement of its own.
+//! cursor are committed together, and one replica at a time works on an operation. A chunk that fails is rolled back
+//! and recorded by a statement of its own.
 
 use std::time::Duration;
 
@@ -183,11 +183,7 @@ impl Chunk {
     /// # Errors
     /// Returns an error if a query fails.
     pub async fn begin(pool: &Pool, place: &Place) -> Result<Option<Self>> {
-        Self::of(pool.begin().await?, place).await
-    }
-
-    /// As [`Self::begin`], in a transaction that has begun.
-    pub(crate) async fn of(mut transaction: Transaction, place: &Place) -> Result<Option<Self>> {
+        let mut transaction = pool.begin().await?;
         let is_there = lock(&mut transaction, place).await?;
         Ok(is_there.then(|| Self { transaction, place: place.clone() }))
     }

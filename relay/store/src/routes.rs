@@ -160,8 +160,8 @@ async fn find_in(connection: &mut Connection, customer: CustomerId, id: RouteId)
         .map_err(Error::from)
 }
 
-/// A page of the routes of a customer, or of all customers, newest first; only of a source or to a destination if one is
-/// given.
+/// A page of the routes of a customer, or of all customers, newest first; only of a source or to a destination if one
+/// is given.
 ///
 /// # Errors
 /// Returns an error if the query fails.

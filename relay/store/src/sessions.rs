@@ -76,12 +76,11 @@ pub struct New<'a> {
     pub until: Option<OffsetDateTime>,
 }
 
-/// Stores a new session, and deletes the oldest ones of the same subject beyond `most`, those that no longer count first.
-/// Transactions that run at the same time may leave a few more, which the next one deletes.
+/// Stores a new session, and deletes the oldest ones of the same subject beyond `most`, those that no longer count
+/// first. Transactions that run at the same time may leave a few more, which the next one deletes.
 ///
-/// # Errors
-/// Returns [`Constraint::Reference`] if the token or the customer does not exist, [`Constraint::SessionLimit`] if `most`
-/// sessions of the subject were made within the last ten minutes, or an error if a query fails.
+/// # Errors Returns [`Constraint::Reference`] if the token or the customer does not exist, [`Constraint::SessionLimit`]
+/// if `most` sessions of the subject were made within the last ten minutes, or an error if a query fails.
 pub async fn insert(pool: &Pool, session: &New<'_>, most: i64, entry: &NewEntry) -> Result<()> {
     let (made_of, subject) = (session.subject.made_of.name(), &session.subject.text);
     let mut transaction = pool.begin().await?;
@@ -176,8 +175,8 @@ pub async fn find(pool: &Pool, id: SessionId, subject: Option<&Subject>) -> Resu
     .map_err(Error::from)
 }
 
-/// A page of the sessions that count, newest first: those of a subject, or all of them. A session whose root token is no
-/// longer configured is among them until it expires, because the database does not know the root tokens.
+/// A page of the sessions that count, newest first: those of a subject, or all of them. A session whose root token is
+/// no longer configured is among them until it expires, because the database does not know the root tokens.
 ///
 /// # Errors
 /// Returns an error if the query fails.

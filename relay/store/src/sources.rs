@@ -82,9 +82,8 @@ pub struct Changed {
 
 /// Stores a new source.
 ///
-/// # Errors
-/// Returns [`Constraint::SourceName`](crate::Constraint) if the name is taken, `SourceLimit` if the customer may have no
-/// more sources, or an error if a query fails.
+/// # Errors Returns [`Constraint::SourceName`](crate::Constraint) if the name is taken, `SourceLimit` if the customer
+/// may have no more sources, or an error if a query fails.
 pub async fn insert(
     pool: &Pool,
     customer: CustomerId,

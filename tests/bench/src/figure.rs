@@ -143,7 +143,8 @@ impl Limit {
     }
 }
 
-/// Formats a value with its unit, with about three significant digits: a shared machine does not measure more precisely.
+/// Formats a value with its unit, with about three significant digits: a shared machine does not measure more
+/// precisely.
 #[must_use]
 pub fn with_unit(value: f64, unit: &str) -> String {
     let digits = match value.abs() {

@@ -11,8 +11,8 @@ use crate::api::http_client;
 /// The most redirects that it follows.
 const REDIRECTS: usize = 20;
 
-/// A browser with its cookies. It sends all of them to every host: the tests have one host with several ports, which share
-/// cookies.
+/// A browser with its cookies. It sends all of them to every host: the tests have one host with several ports, which
+/// share cookies.
 #[derive(Debug, Clone)]
 pub struct Browser {
     client: reqwest::Client,
@@ -112,8 +112,8 @@ impl Browser {
         Page { url, status, location, set_cookies, headers, body }
     }
 
-    /// Opens a URL and follows redirects until there is none, or until one leads to a URL that begins with `until`, which
-    /// is not opened: then the page is the one that redirects.
+    /// Opens a URL and follows redirects until there is none, or until one leads to a URL that begins with `until`,
+    /// which is not opened: then the page is the one that redirects.
     ///
     /// # Panics
     /// Panics if there is no response, or no end of redirects.

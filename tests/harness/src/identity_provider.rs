@@ -74,8 +74,8 @@ impl IdentityProvider {
         Ok(())
     }
 
-    /// Signs a user in on the pages of the provider, beginning at the URL to which the relay has sent the browser. `login`
-    /// is a name and groups: `ada:platform,ops`. Returns the page that sends the browser back to the relay.
+    /// Signs a user in on the pages of the provider, beginning at the URL to which the relay has sent the browser.
+    /// `login` is a name and groups: `ada:platform,ops`. Returns the page that sends the browser back to the relay.
     ///
     /// # Panics
     /// Panics if the pages are not those of the provider.

@@ -3,9 +3,9 @@
 //!
 //! In the order of the data: [`provider`] signs requests as Stripe and the other providers do ([`mac`]), [`edge`] runs
 //! the Worker, [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`],
-//! [`browser`] keeps cookies, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP. [`gateway`] starts all of them for a
-//! test. They are built on [`tools`] (installs and builds what they need), [`process`], [`memory`], [`server`] and
-//! [`wait`].
+//! [`browser`] keeps cookies, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP.
+//! [`gateway`] starts all of them for a test. They are built on [`tools`] (installs and builds what they need),
+//! [`process`], [`memory`], [`server`] and [`wait`].
 
 pub mod api;
 pub mod browser;

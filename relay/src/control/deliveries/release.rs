@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::control::fields::Problems;
-use crate::control::record::{self, Action, Object, With as _};
+use crate::control::record::{self, Action, Object};
 use crate::control::time::{Timestamp, read_ms};
 use crate::control::{Actor, Control, Error, Scope, destinations, schema, sources};
 

@@ -9,7 +9,7 @@ use store::destinations::DestinationRow;
 
 use super::plan::settings_of;
 use super::{header_names, open_headers, open_secrets};
-use crate::control::record::{self, Action, Object, With as _};
+use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control};
 use crate::mint;
 

@@ -12,7 +12,7 @@ use super::recorded::object;
 use super::{find, open_secrets, seal_secrets, with_replaced};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
-use crate::control::record::{self, Action, With as _};
+use crate::control::record::{self, Action};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Scope, name, schema};
 use crate::mint;

@@ -153,7 +153,8 @@ pub struct RouteAnswer {
 }
 
 /// Whether a route matches an event. `matched`: it matches. `off`: the route is disabled. `type_not_matched`: the
-/// event's type is not one of the route's `types`; the filter is not evaluated. `not_matched`: the filter returned false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
+/// event's type is not one of the route's `types`; the filter is not evaluated. `not_matched`: the filter returned
+/// false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
 /// evaluated for now; a delivery would be created and held. `unordered`: the filter matches, but the order key cannot
 /// be evaluated for this event; the delivery would be held until the route is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -4,7 +4,7 @@ use store::audit::NewEntry;
 use store::sources::SourceRow;
 
 use super::settings::{open_secrets, settings_of};
-use crate::control::record::{self, Action, Object, With as _};
+use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control};
 
 /// Makes the entry of a change from the rows before and after it. `update` is the action if there are both.

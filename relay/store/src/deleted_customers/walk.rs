@@ -6,12 +6,9 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Deleting, Step, delete_row, events_of, is_pending, late_from};
-use crate::body_retention::within;
+use crate::body_retention::{MOST_BYTES, within};
 use crate::operations::Chunk;
 use crate::{Connection, Result};
-
-/// The most bytes of bodies that one chunk deletes, unless a single body is larger.
-const MOST_BYTES: i64 = 32 << 20;
 
 /// The most sources or destinations that one chunk visits.
 const OBJECTS_AT_ONCE: i64 = 50;

@@ -31,8 +31,8 @@ const FEW: &str = "few";
 const CALLS: usize = 200;
 const CHANGES: usize = 30;
 
-/// How long the relays are idle before that is measured: the health of each destination covers the last minute, so it is
-/// stored again after the load.
+/// How long the relays are idle before that is measured: the health of each destination covers the last minute, so it
+/// is stored again after the load.
 const CALM: Duration = Duration::from_secs(70);
 
 /// Measures the three shapes in turn.
