@@ -146,9 +146,11 @@ impl ApiError {
                  accepted too"
                     .to_owned()
             }
-            Self::SessionEnded => {
-                "this session is unknown or has ended; sign in again (POST /v1/sessions with a token)".to_owned()
-            }
+            Self::SessionEnded => format!(
+                "this session is unknown or has ended; sign in again (POST /v1/sessions with a token, or {} with an OpenID \
+                 Connect provider)",
+                sign_in::START
+            ),
             Self::CrossSite(shown_by) => format!(
                 "{shown_by}, so a page of another site may have sent the request, and the cookie of the session does not \
                  count; send it from a page of the relay itself, or authenticate with a token. If it does come from there, \

@@ -73,7 +73,10 @@ impl Forbidden {
     pub fn detail(self) -> String {
         match self {
             Self::Scope(scope) => {
-                format!("this token lacks the scope {}, which is needed here; use a token that has it", scope.name())
+                format!(
+                    "this token or session lacks the scope {}, which is needed here; use one that has it",
+                    scope.name()
+                )
             }
             Self::OtherCustomer => {
                 "this token is bound to one customer and cannot act for another; omit the customer, or use a token \
@@ -273,7 +276,8 @@ impl SignInError {
                 )
             }
             Self::Provider(_) => {
-                "the OpenID Connect provider cannot be reached; the relay's log has the reason".to_owned()
+                "the OpenID Connect provider cannot be reached, or refuses the relay as its client; the relay's log has the \
+                 reason".to_owned()
             }
             Self::Invalid(_) => {
                 "the answer of the OpenID Connect provider is not valid for this sign-in; the relay's log has the reason"
