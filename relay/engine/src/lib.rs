@@ -131,8 +131,11 @@ impl Core {
             }
             Input::Owned { shards, until_us } => {
                 (self.owned_until_us, self.is_fenced) = (until_us, false);
-                self.owned = shards;
-                self.arrange(now_us, &mut commands);
+                // A renewal mostly changes no shard, and walking all lines costs an idle relay its processor time.
+                if self.owned != shards {
+                    self.owned = shards;
+                    self.arrange(now_us, &mut commands);
+                }
             }
             Input::Configured(destinations) => {
                 self.destinations = destinations;
