@@ -48,7 +48,8 @@ const SESSIONS_AT_ONCE: i64 = 1_000;
 /// whose ids are at most a day newer than the version's end, so they have expired by then.
 const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
 
-/// The most route versions that one statement deletes.
+/// The most route versions, and the most sources and destinations that were deleted long ago, that one statement
+/// deletes.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 /// For how many days history is kept.
@@ -179,6 +180,8 @@ async fn drop_expired(maintenance: &mut Maintenance, retention: Retention) -> st
     }
     let before = now - time::Duration::days(i64::from(retention.metadata_days) + ROUTE_VERSION_GRACE_DAYS);
     while maintenance.forget_route_versions(before, FORGOTTEN_AT_ONCE).await? > 0 {}
+    // Nothing that was stored for them is kept any more.
+    while maintenance.forget_former_objects(before, FORGOTTEN_AT_ONCE).await? > 0 {}
     let mut kept = Kept::Done;
     for partition in maintenance.partitions().await? {
         if !is_past(&partition, now.date(), retention) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use harness::api::{Api, id};
 use harness::gateway::{Gateway, Line, RelayOnly};
+use harness::provider::Provider;
 use harness::wait::LONG;
 use serde_json::{Value, json};
 use shared::id::{DestinationId, EventId, SourceId};
@@ -178,6 +179,93 @@ async fn the_pages_of_a_list_with_a_rare_filter_report_how_far_they_have_come_an
         let page = api.get(path).await.expect_status(200);
         assert_eq!((page["data"].as_array().map(Vec::len), &page["scanned_until"]), (Some(50), &Value::Null), "{path}");
     }
+}
+
+/// Adds an event that is older than all others, with a dead and a pending delivery and a rejection.
+async fn add_oldest(database: &mut PgConnection, customer: &str, number: i64, source: &str, destination: &str) {
+    let (source, destination): (SourceId, DestinationId) =
+        (source.parse().expect("an id"), destination.parse().expect("an id"));
+    sqlx::query(
+        "with of as (
+             select customers.id as customer, sample.id as row from customers,
+                    (select (lpad(to_hex((extract(epoch from now() - interval '25 days 2 hours') * 1000)::bigint), 12, '0')
+                             || '70008' || lpad(to_hex($2), 15, '0'))::uuid as id) sample
+             where name = $1
+         ), event as (
+             insert into events (id, customer_id, source_id, received_at, method, query, headers, body_size, verification)
+             select row, customer, $3, now() - interval '25 days', 'POST', '', '[]', 2, 'verified' from of
+         ), settled as (
+             insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, state, error, reason,
+                                             attempts, schedule_start)
+             select row, customer, $4, row, $3, 'dead', 'timeout', 'it failed', 1, 0 from of
+         ), pending as (
+             insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, due_at)
+             select (overlay(row::text placing 'f' from 20 for 1))::uuid, customer, $4, row, $3, timestamptz '2100-01-01'
+             from of
+         )
+         insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
+         select row, $3, 'bad_signature', '', 1, now(), now(), 2, '192.0.2.1' from of",
+    )
+    .bind(customer)
+    .bind(number)
+    .bind(source.uuid())
+    .bind(destination.uuid())
+    .execute(database)
+    .await
+    .expect("stores the rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lists_of_a_customer_are_read_in_one_call_however_much_history_the_others_have() {
+    let gateway = Gateway::relay_only().await;
+    let mut past = Past::of(&gateway, "long").await;
+    past.add_deliveries(450_000, 300_000).await;
+    let source: SourceId = past.line.source.id.parse().expect("an id");
+    sqlx::query(
+        "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
+         select spread_id(number, 300000), $1, 'bad_signature', '', 1, now(), now(), 2, '192.0.2.1'
+         from generate_series(1, 300000) number",
+    )
+    .bind(source.uuid())
+    .execute(&mut past.database)
+    .await
+    .expect("stores the rejections");
+    gateway.api.create_customer("acme").await;
+    let acme = gateway.api.acting_for("acme");
+    let mut lines = Vec::new();
+    for (number, name) in (1..).zip(["shop", "deleted"]) {
+        let source = acme.create_source(name, &Provider::standard_webhooks()).await;
+        let destination = acme.create_destination(name, "http://127.0.0.1:9999/", json!({})).await;
+        acme.post(&format!("/v1/destinations/{}/pause", destination.id), &json!({})).await.expect_status(200);
+        add_oldest(&mut past.database, "acme", number, &source.id, &destination.id).await;
+        lines.push((source.id, destination.id));
+    }
+    sqlx::raw_sql("analyze rejections, events, settled_deliveries")
+        .execute(&mut past.database)
+        .await
+        .expect("analyzes");
+    acme.delete(&format!("/v1/sources/{}", lines[1].0)).await.expect_status(204);
+
+    let whole = async |path: &str, count: usize| {
+        let page = acme.get(path).await.expect_status(200);
+        let found = page["data"].as_array().map(Vec::len);
+        assert_eq!((found, &page["scanned_until"]), (Some(count), &Value::Null), "{path}: {page}");
+    };
+    // Events of the deleted source are listed; its rejections are not.
+    for (path, count) in [
+        ("/v1/events", 2),
+        ("/v1/events?verification=verified", 2),
+        ("/v1/events?verification=failed", 0),
+        ("/v1/deliveries", 4),
+        ("/v1/deliveries?state=dead", 2),
+        ("/v1/deliveries?state=held", 2),
+        ("/v1/deliveries?error=timeout", 2),
+        ("/v1/rejections", 1),
+    ] {
+        whole(path, count).await;
+    }
+    acme.delete(&format!("/v1/destinations/{}", lines[1].1)).await.expect_status(204);
+    whole("/v1/deliveries?error=timeout", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

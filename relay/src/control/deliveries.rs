@@ -172,7 +172,7 @@ pub async fn list(
         replayed: None,
         unusable: snapshot.unusable_ids(),
     };
-    let mut search = deliveries::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
+    let mut search = deliveries::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;
     let ended = window.search(&control.pool, &mut search, range).await?;
     let owners = Owners::of_deliveries(control, actor, search.found.iter().map(|row| row.id)).await?;
     let view = |row: DeliveryRow| Delivery { customer: owners.of(row.id), ..view(row, &snapshot) };

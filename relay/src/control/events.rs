@@ -151,7 +151,7 @@ pub async fn list(
         provider_event_id: filter.key,
         verification: filter.verification,
     };
-    let mut search = events::Page { customer: actor.listed(), selection, limit: window.fetch(), found: Vec::new() };
+    let mut search = events::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;
     let ended = window.search(&control.pool, &mut search, range).await?;
     let owners = Owners::of_events(control, actor, search.found.iter().map(|row| row.id)).await?;
     let view = |row: SummaryRow| Event { customer: owners.of(row.id), ..summary(row) };

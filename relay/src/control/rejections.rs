@@ -70,7 +70,7 @@ pub async fn list(
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     problems.finish()?;
-    let mut search = rejections::Page { customer: actor.listed(), source, limit: window.fetch(), found: Vec::new() };
+    let mut search = rejections::Page::begin(&control.pool, actor.listed(), source, window.fetch()).await?;
     let ended = window.search(&control.pool, &mut search, range).await?;
     let owners = Owners::of_sources(control, actor, search.found.iter().map(|row| row.source_id)).await?;
     let view = |row: RejectionRow| Rejection { customer: owners.of(row.source_id), ..view(row) };

@@ -362,6 +362,8 @@ pub(crate) async fn delete_row(connection: &mut Connection, Deleting { operation
     sqlx::query!("update deleted_sources set customer_id = null where customer_id = $1", customer)
         .execute(&mut *connection)
         .await?;
+    sqlx::query!("delete from former_sources where customer_id = $1", customer).execute(&mut *connection).await?;
+    sqlx::query!("delete from former_destinations where customer_id = $1", customer).execute(&mut *connection).await?;
     sqlx::query!("delete from customers where id = $1", customer).execute(connection).await?;
     Ok(())
 }

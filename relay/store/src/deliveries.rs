@@ -12,6 +12,7 @@ use super::audit::{self, NewEntry};
 use super::body_retention;
 use super::column::{As, Maybe};
 use super::held::{self, Release, Released};
+use super::own;
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
 use crate::{Connection, Error, Pool, Result};
@@ -72,20 +73,38 @@ pub struct Selection {
 #[derive(Debug)]
 pub struct Page {
     /// `None` for all customers.
-    pub customer: Option<CustomerId>,
-    pub selection: Selection,
+    customer: Option<CustomerId>,
+    selection: Selection,
+    /// The destinations by whose indexes the deliveries are read. `None` to read among all deliveries.
+    destinations: Option<Vec<DestinationId>>,
     /// How many deliveries are enough.
-    pub limit: i64,
+    limit: i64,
     pub found: Vec<DeliveryRow>,
 }
 
 impl Page {
+    /// A search that has found nothing yet. `customer` is `None` for all customers; `limit` is how many deliveries are
+    /// enough.
+    ///
+    /// # Errors
+    /// Returns an error if the query for the customer's destinations fails.
+    pub async fn begin(pool: &Pool, customer: Option<CustomerId>, selection: Selection, limit: i64) -> Result<Self> {
+        let destinations = match (selection.destination, customer) {
+            // An event has few deliveries, and an index leads to them.
+            _ if selection.event.is_some() => None,
+            (Some(destination), _) => Some(vec![destination]),
+            (None, Some(customer)) => own::destinations(pool, customer).await?,
+            (None, None) => None,
+        };
+        Ok(Self { customer, selection, destinations, limit, found: Vec::new() })
+    }
+
     async fn settled_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
         if state.is_some_and(|state| !state.is_settled()) {
             return Ok(None);
         }
-        let by = search::Settled { destination: self.selection.destination, state };
+        let by = search::Settled { destinations: self.destinations.as_deref(), state };
         let by = if plain { search::Settled::default() } else { by };
         by.edge(pool, Order::NewestFirst, range, rows).await
     }
@@ -95,14 +114,13 @@ impl Page {
         if self.selection.error.is_some() || state.is_some_and(DeliveryState::is_settled) {
             return Ok(None);
         }
-        let by = search::Pending { destination: self.selection.destination.filter(|_| !plain) };
+        let by = search::Pending { destinations: self.destinations.as_deref().filter(|_| !plain) };
         by.edge(pool, range, rows).await
     }
 }
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        // An event has few deliveries, and an index leads to them.
         if self.selection.event.is_some() && !plain {
             return Ok(None);
         }
@@ -114,7 +132,8 @@ impl Search for Page {
 
     async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
-        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        let destinations = self.destinations.as_deref();
+        self.found.extend(page(pool, self.customer, &self.selection, destinations, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
 }
@@ -136,93 +155,132 @@ pub struct AttemptRow {
 /// The matching deliveries of a range of ids, newest first. One statement reads both tables, so that a delivery that is
 /// settled concurrently is neither missed nor returned twice. The condition on `replay_id` is deliberately one that the
 /// planner cannot estimate: if it expected few matching rows, it would read and sort a whole day instead of following
-/// the ids.
+/// the ids. `$owned` has a row for each destination whose deliveries are read by its indexes, with the condition
+/// `$of_owned`.
+macro_rules! delivery_page {
+    ($owned:literal, $of_owned:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            DeliveryRow,
+            r#"select delivery.id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
+                      source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
+                      destination_name as "destination_name?", route_id as "route_id!: Maybe<RouteId>",
+                      replay_id as "replay_id!: Maybe<ReplayId>", state as "state!: As<DeliveryState>", held_reason,
+                      held_by as "held_by!: Maybe<HeldBy>", due_at, coalesce(due_at <= now(), false) as "is_due!",
+                      expedited as "expedited!",
+                      state = 'pending' and order_key is not null and attempts = schedule_start and exists (
+                          select from pending_deliveries earlier
+                          where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
+                            and earlier.id < delivery.id
+                            and (coalesce((select poison from routes where routes.id = delivery.route_id),
+                                          (select poison from route_versions kept where kept.route_id = delivery.route_id
+                                           order by version desc limit 1), 'block') = 'block'
+                                 or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
+                      ) as "is_behind!",
+                      back_off_until as "back_off_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
+                      settled_at
+               from "# + $owned + r#" owned (id) cross join lateral (
+                   (select * from (
+                        select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
+                               replay_id,
+                               case when held_reason is null and destinations.state = 'active'
+                                         and destination_id <> all($9::uuid[]) then 'pending' else 'held' end as state,
+                               case when destinations.id is null then 'its destination was deleted; it is being cancelled'
+                                    when held_reason is not null then held_reason
+                                    when destinations.state = 'paused' then 'the destination is paused'
+                                    when destinations.state = 'disabled' then
+                                        'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
+                               end as held_reason,
+                               case when held_reason is not null then held_by end as held_by,
+                               nullif(due_at, 'infinity') as due_at, expedited_at is not null as expedited, order_key,
+                               attempts, schedule_start,
+                               case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
+                               null::timestamptz as settled_at
+                        from pending_deliveries pending left join destinations on destinations.id = destination_id
+                        where (pending.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
+                          and "# + $of_owned + r#" and ($3::uuid is null or destination_id = $3)
+                          and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                          and coalesce((replay_id is not null) = $10, true)
+                          and pending.id >= $6 and pending.id < $7
+                    ) waiting
+                    where ($4::text is null or state = $4)
+                    order by id desc limit $8)
+                   union all
+                   (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
+                           settled.state, null, null, null, false, null, attempts, schedule_start, error, reason, settled_at
+                    from settled_deliveries settled left join destinations on destinations.id = destination_id
+                    where (settled.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
+                      and "# + $of_owned + r#" and ($3::uuid is null or destination_id = $3)
+                      and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
+                      and ($5::text is null or error = $5)
+                      and coalesce((replay_id is not null) = $10, true)
+                      and settled.id >= $6 and settled.id < $7
+                    order by settled.id desc limit $8)
+               ) delivery
+               left join lateral (
+                   select case when back_off_until > now() then back_off_until end as back_off_until,
+                          case when breaker = 'open' and probe_at > now() then probe_at end as open_until
+                   from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
+               ) health on true
+               order by delivery.id desc limit $8"#,
+            $($argument),*
+        )
+    };
+}
+
 async fn page(
     pool: &Pool,
     customer: Option<CustomerId>,
     selection: &Selection,
+    destinations: Option<&[DestinationId]>,
     range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
     let unusable: Vec<Uuid> = selection.unusable.iter().map(|id| id.uuid()).collect();
+    let (customer, event) = (customer.map(CustomerId::uuid), selection.event.map(EventId::uuid));
+    let destination = selection.destination.map(DestinationId::uuid);
+    let (state, error) = (selection.state.map(DeliveryState::name), selection.error.as_deref());
     let mut search = pool.begin_range().await?;
-    sqlx::query_as!(
-        DeliveryRow,
-        r#"select id as "id!: As<DeliveryId>", event_id as "event_id!: As<EventId>",
-                  source_id as "source_id!: As<SourceId>", destination_id as "destination_id!: As<DestinationId>",
-                  destination_name as "destination_name?", route_id as "route_id!: Maybe<RouteId>",
-                  replay_id as "replay_id!: Maybe<ReplayId>", state as "state!: As<DeliveryState>", held_reason,
-                  held_by as "held_by!: Maybe<HeldBy>", due_at, coalesce(due_at <= now(), false) as "is_due!",
-                  expedited as "expedited!",
-                  state = 'pending' and order_key is not null and attempts = schedule_start and exists (
-                      select from pending_deliveries earlier
-                      where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
-                        and earlier.id < delivery.id
-                        and (coalesce((select poison from routes where routes.id = delivery.route_id),
-                                      (select poison from route_versions kept where kept.route_id = delivery.route_id
-                                       order by version desc limit 1), 'block') = 'block'
-                             or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
-                  ) as "is_behind!",
-                  back_off_until as "back_off_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
-                  settled_at
-           from (
-               (select * from (
-                    select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
-                           replay_id,
-                           case when held_reason is null and destinations.state = 'active'
-                                     and destination_id <> all($9::uuid[]) then 'pending' else 'held' end as state,
-                           case when destinations.id is null then 'its destination was deleted; it is being cancelled'
-                                when held_reason is not null then held_reason
-                                when destinations.state = 'paused' then 'the destination is paused'
-                                when destinations.state = 'disabled' then
-                                    'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
-                           end as held_reason,
-                           case when held_reason is not null then held_by end as held_by,
-                           nullif(due_at, 'infinity') as due_at, expedited_at is not null as expedited, order_key,
-                           attempts, schedule_start,
-                           case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
-                           null::timestamptz as settled_at
-                    from pending_deliveries pending left join destinations on destinations.id = destination_id
-                    where (pending.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
-                      and ($3::uuid is null or destination_id = $3)
-                      and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
-                      and coalesce((replay_id is not null) = $10, true)
-                      and pending.id >= $6 and pending.id < $7
-                ) waiting
-                where ($4::text is null or state = $4)
-                order by id desc limit $8)
-               union all
-               (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
-                       settled.state, null, null, null, false, null, attempts, schedule_start, error, reason, settled_at
-                from settled_deliveries settled left join destinations on destinations.id = destination_id
-                where (settled.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
-                  and ($3::uuid is null or destination_id = $3)
-                  and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
-                  and ($5::text is null or error = $5)
-                  and coalesce((replay_id is not null) = $10, true)
-                  and settled.id >= $6 and settled.id < $7
-                order by settled.id desc limit $8)
-           ) delivery
-           left join lateral (
-               select case when back_off_until > now() then back_off_until end as back_off_until,
-                      case when breaker = 'open' and probe_at > now() then probe_at end as open_until
-               from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
-           ) health on true
-           order by id desc limit $8"#,
-        customer.map(CustomerId::uuid),
-        selection.event.map(EventId::uuid),
-        selection.destination.map(DestinationId::uuid),
-        selection.state.map(DeliveryState::name),
-        selection.error,
-        range.from,
-        range.until,
-        limit,
-        &unusable,
-        selection.replayed
-    )
-    .fetch_all(&mut *search)
-    .await
-    .map_err(Error::from)
+    let found = match destinations {
+        Some(destinations) => {
+            let destinations: Vec<Uuid> = destinations.iter().map(|destination| destination.uuid()).collect();
+            delivery_page!(
+                "unnest($11::uuid[])",
+                "destination_id = owned.id",
+                customer,
+                event,
+                destination,
+                state,
+                error,
+                range.from,
+                range.until,
+                limit,
+                &unusable,
+                selection.replayed,
+                &destinations
+            )
+            .fetch_all(&mut *search)
+            .await
+        }
+        None => {
+            delivery_page!(
+                "(values (null::uuid))",
+                "true",
+                customer,
+                event,
+                destination,
+                state,
+                error,
+                range.from,
+                range.until,
+                limit,
+                &unusable,
+                selection.replayed
+            )
+            .fetch_all(&mut *search)
+            .await
+        }
+    };
+    found.map_err(Error::from)
 }
 
 /// The newest deliveries of an event; with `replayed`, only those that were made by a replay, or only those that were
@@ -239,7 +297,7 @@ pub async fn of_event(
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
     let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
-    page(pool, Some(customer), &selection, Range::ALL, limit).await
+    page(pool, Some(customer), &selection, None, Range::ALL, limit).await
 }
 
 /// One delivery.
@@ -253,7 +311,7 @@ pub async fn find(
     unusable: Vec<DestinationId>,
 ) -> Result<Option<DeliveryRow>> {
     let selection = Selection { unusable, ..Selection::default() };
-    page(pool, Some(customer), &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
+    page(pool, Some(customer), &selection, None, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
 
 /// A page of a delivery's attempts, oldest first. The caller has to check with [`find`] that the delivery belongs to

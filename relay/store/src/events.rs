@@ -13,7 +13,7 @@ use super::column::{As, Maybe, meta};
 use super::configuration::{Change, Version};
 use super::new_event::NewEvent;
 use super::search::{self, Order, Range, Search, remaining};
-use super::{copies, keys};
+use super::{copies, keys, own};
 use crate::{Error, Pool, Result};
 
 /// An event without its headers and body.
@@ -73,21 +73,40 @@ pub struct Selection {
 #[derive(Debug)]
 pub struct Page {
     /// `None` for all customers.
-    pub customer: Option<CustomerId>,
-    pub selection: Selection,
+    customer: Option<CustomerId>,
+    selection: Selection,
+    /// The sources by whose index the events are read. `None` to read among all events.
+    sources: Option<Vec<SourceId>>,
     /// How many events are enough.
-    pub limit: i64,
+    limit: i64,
     pub found: Vec<SummaryRow>,
+}
+
+impl Page {
+    /// A search that has found nothing yet. `customer` is `None` for all customers; `limit` is how many events are
+    /// enough.
+    ///
+    /// # Errors
+    /// Returns an error if the query for the customer's sources fails.
+    pub async fn begin(pool: &Pool, customer: Option<CustomerId>, selection: Selection, limit: i64) -> Result<Self> {
+        let sources = match (selection.source, customer) {
+            // Few events have the same provider id, and an index leads to them.
+            _ if selection.provider_event_id.is_some() => None,
+            (Some(source), _) => Some(vec![source]),
+            (None, Some(customer)) => own::sources(pool, customer).await?,
+            (None, None) => None,
+        };
+        Ok(Self { customer, selection, sources, limit, found: Vec::new() })
+    }
 }
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        // Few events have the same provider id, and an index leads to them.
         if self.selection.provider_event_id.is_some() && !plain {
             return Ok(None);
         }
         let by = search::Events {
-            source: self.selection.source,
+            sources: self.sources.as_deref(),
             in_quarantine: self.selection.verification == Some(Verification::Failed),
         };
         let by = if plain { search::Events::default() } else { by };
@@ -96,44 +115,80 @@ impl Search for Page {
 
     async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
-        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        self.found.extend(self.page(pool, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
 }
 
-/// The matching events of a range of ids, newest first.
-async fn page(
-    pool: &Pool,
-    customer: Option<CustomerId>,
-    selection: &Selection,
-    range: Range,
-    limit: i64,
-) -> Result<Vec<SummaryRow>> {
-    let mut search = pool.begin_range().await?;
-    sqlx::query_as!(
-        SummaryRow,
-        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
-                  sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
-                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
-           from events left join sources on sources.id = events.source_id
-           where (events.customer_id = $1 or $1::uuid is null)
-             and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
-             and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
-             and events.id >= $6 and events.id < $7
-           order by events.id desc limit $8"#,
-        customer.map(CustomerId::uuid),
-        selection.source.map(SourceId::uuid),
-        selection.event_type,
-        selection.provider_event_id,
-        selection.verification.map(Verification::name),
-        range.from,
-        range.until,
-        limit
-    )
-    .fetch_all(&mut *search)
-    .await
-    .map_err(Error::from)
+/// The matching events of a range of ids, newest first. `$owned` has a row for each source whose events are read by its
+/// index, with the condition `$of_owned`.
+macro_rules! event_page {
+    ($owned:literal, $of_owned:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            SummaryRow,
+            r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
+                      sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
+                      verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
+                      same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
+               from "# + $owned + r#" owned (id) cross join lateral (
+                   select * from events
+                   where "# + $of_owned + r#" and (events.customer_id = $1 or $1::uuid is null)
+                     and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
+                     and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
+                     and events.id >= $6 and events.id < $7
+                   order by events.id desc limit $8
+               ) events left join sources on sources.id = events.source_id
+               order by events.id desc limit $8"#,
+            $($argument),*
+        )
+    };
+}
+
+impl Page {
+    async fn page(&self, pool: &Pool, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
+        let Self { customer, selection, sources, .. } = self;
+        let (customer, source) = (customer.map(CustomerId::uuid), selection.source.map(SourceId::uuid));
+        let verification = selection.verification.map(Verification::name);
+        let Selection { event_type, provider_event_id, .. } = selection;
+        let mut search = pool.begin_range().await?;
+        let found = match sources {
+            Some(sources) => {
+                let sources: Vec<Uuid> = sources.iter().map(|source| source.uuid()).collect();
+                event_page!(
+                    "unnest($9::uuid[])",
+                    "source_id = owned.id",
+                    customer,
+                    source,
+                    event_type.as_deref(),
+                    provider_event_id.as_deref(),
+                    verification,
+                    range.from,
+                    range.until,
+                    limit,
+                    &sources
+                )
+                .fetch_all(&mut *search)
+                .await
+            }
+            None => {
+                event_page!(
+                    "(values (null::uuid))",
+                    "true",
+                    customer,
+                    source,
+                    event_type.as_deref(),
+                    provider_event_id.as_deref(),
+                    verification,
+                    range.from,
+                    range.until,
+                    limit
+                )
+                .fetch_all(&mut *search)
+                .await
+            }
+        };
+        found.map_err(Error::from)
+    }
 }
 
 /// One event.

@@ -58,6 +58,7 @@ mod keys;
 pub mod leases;
 pub mod new_event;
 pub mod operations;
+pub mod own;
 pub mod owned;
 pub mod partitions;
 pub mod pending;

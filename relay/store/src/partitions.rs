@@ -319,6 +319,32 @@ impl Maintenance {
         Ok(deleted.rows_affected())
     }
 
+    /// Deletes the rows of sources and destinations that were deleted before `before`, at most `limit` of each, and
+    /// returns their number.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails; then nothing was written.
+    pub async fn forget_former_objects(&mut self, before: OffsetDateTime, limit: i64) -> Result<u64> {
+        sqlx::query_scalar!(
+            r#"with sources as (
+                   delete from former_sources
+                   where id in (select id from former_sources where deleted_at < $1 order by deleted_at limit $2)
+                   returning id
+               ), destinations as (
+                   delete from former_destinations
+                   where id in (select id from former_destinations where deleted_at < $1 order by deleted_at limit $2)
+                   returning id
+               )
+               select (select count(*) from sources) + (select count(*) from destinations) as "count!""#,
+            before,
+            limit
+        )
+        .fetch_one(&mut self.connection)
+        .await
+        .map(i64::unsigned_abs)
+        .map_err(Error::from)
+    }
+
     /// Drops a partition, continuing after the step that an earlier run reached.
     ///
     /// # Errors

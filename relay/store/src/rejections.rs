@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::column::As;
+use super::own;
 use super::search::{self, Range, Search, remaining};
-use crate::{Error, Pool, Result};
+use crate::{Pool, Result};
 
 /// Refused requests with one cause.
 #[derive(Debug, Clone)]
@@ -28,50 +29,88 @@ pub struct RejectionRow {
 #[derive(Debug)]
 pub struct Page {
     /// `None` for all customers.
-    pub customer: Option<CustomerId>,
-    pub source: Option<SourceId>,
+    customer: Option<CustomerId>,
+    /// The sources by whose index the rejections are read. `None` to read among all rejections.
+    sources: Option<Vec<SourceId>>,
     /// How many rejections are enough.
-    pub limit: i64,
+    limit: i64,
     pub found: Vec<RejectionRow>,
+}
+
+impl Page {
+    /// A search that has found nothing yet. `customer` is `None` for all customers; `limit` is how many rejections are
+    /// enough.
+    ///
+    /// # Errors
+    /// Returns an error if the query for the customer's sources fails.
+    pub async fn begin(
+        pool: &Pool,
+        customer: Option<CustomerId>,
+        source: Option<SourceId>,
+        limit: i64,
+    ) -> Result<Self> {
+        let sources = match (source, customer) {
+            (Some(source), _) => Some(vec![source]),
+            (None, Some(customer)) => own::sources(pool, customer).await?,
+            (None, None) => None,
+        };
+        Ok(Self { customer, sources, limit, found: Vec::new() })
+    }
+}
+
+/// The rejections of a range of ids, newest first. `$owned` has a row for each source whose rejections are read by its
+/// index, with the condition `$of_owned`.
+macro_rules! rejection_page {
+    ($owned:literal, $of_owned:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            RejectionRow,
+            r#"select rejections.id as "id!: As<RejectionId>", source_id as "source_id!: As<SourceId>",
+                      sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
+               from "# + $owned + r#" owned (id) cross join lateral (
+                   select rejections.*
+                   from rejections join sources on sources.id = rejections.source_id
+                   where "# + $of_owned + r#" and (sources.customer_id = $1 or $1::uuid is null)
+                     and rejections.id >= $2 and rejections.id < $3
+                   order by rejections.id desc limit $4
+               ) rejections join sources on sources.id = rejections.source_id
+               order by rejections.id desc limit $4"#,
+            $($argument),*
+        )
+    };
 }
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        let source = self.source.filter(|_| !plain);
-        search::rejections(pool, range, source, rows).await
+        let sources = self.sources.as_deref().filter(|_| !plain);
+        search::rejections(pool, range, sources, rows).await
     }
 
     async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
-        self.found.extend(page(pool, self.customer, self.source, range, wanted).await?);
+        let customer = self.customer.map(CustomerId::uuid);
+        let mut search = pool.begin_range().await?;
+        let found = match &self.sources {
+            Some(sources) => {
+                let sources: Vec<Uuid> = sources.iter().map(|source| source.uuid()).collect();
+                rejection_page!(
+                    "unnest($5::uuid[])",
+                    "source_id = owned.id",
+                    customer,
+                    range.from,
+                    range.until,
+                    wanted,
+                    &sources
+                )
+                .fetch_all(&mut *search)
+                .await
+            }
+            None => {
+                rejection_page!("(values (null::uuid))", "true", customer, range.from, range.until, wanted)
+                    .fetch_all(&mut *search)
+                    .await
+            }
+        };
+        self.found.extend(found?);
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
-}
-
-/// The rejections of a range of ids, newest first.
-async fn page(
-    pool: &Pool,
-    customer: Option<CustomerId>,
-    source: Option<SourceId>,
-    range: Range,
-    limit: i64,
-) -> Result<Vec<RejectionRow>> {
-    let mut search = pool.begin_range().await?;
-    sqlx::query_as!(
-        RejectionRow,
-        r#"select rejections.id as "id!: As<RejectionId>", source_id as "source_id!: As<SourceId>",
-                  sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
-           from rejections join sources on sources.id = rejections.source_id
-           where (sources.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or source_id = $2)
-             and rejections.id >= $3 and rejections.id < $4
-           order by rejections.id desc limit $5"#,
-        customer.map(CustomerId::uuid),
-        source.map(SourceId::uuid),
-        range.from,
-        range.until,
-        limit
-    )
-    .fetch_all(&mut *search)
-    .await
-    .map_err(Error::from)
 }

@@ -52,12 +52,14 @@ impl Selection {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         match (self.state, plain) {
             (None, false) => {
-                let by = search::Events { source: self.source_id, in_quarantine: self.failed };
+                let sources = self.source_id.as_ref().map(std::slice::from_ref);
+                let by = search::Events { sources, in_quarantine: self.failed };
                 by.edge(pool, Order::OldestFirst, range, rows).await
             }
             (None, true) => search::Events::default().edge(pool, Order::OldestFirst, range, rows).await,
             (Some(state), false) => {
-                let by = search::Settled { destination: self.destination_id, state: Some(state) };
+                let destinations = self.destination_id.as_ref().map(std::slice::from_ref);
+                let by = search::Settled { destinations, state: Some(state) };
                 by.edge(pool, Order::OldestFirst, range, rows).await
             }
             (Some(_), true) => search::Settled::default().edge(pool, Order::OldestFirst, range, rows).await,
