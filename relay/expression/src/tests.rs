@@ -644,7 +644,14 @@ async fn the_evaluator_returns_results_in_order_and_shares_the_input() {
 async fn the_filters_of_an_event_share_a_budget() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let filter = Filter::compile("body.all(a, body.all(b, a + b >= 0))").expect("good");
-    let answers = evaluator.matches_all(turn(1), vec![filter; 30], Arc::new(numbers(2_000))).await;
+    let input = Arc::new(numbers(2_000));
+    // On an overloaded machine, the time limit of one evaluation may be reached before its limit of steps.
+    let answers = loop {
+        let answers = evaluator.matches_all(turn(1), vec![filter.clone(); 30], Arc::clone(&input)).await;
+        if !answers.contains(&Err(ExpressionError::TooSlow)) {
+            break answers;
+        }
+    };
     let (own, together): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| **answer == Err(ExpressionError::TooExpensive));
     assert_eq!((own.len(), together.len()), (3, 27));
