@@ -9,7 +9,7 @@ use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
 use harness::relay::{RelaySettings, run};
-use harness::wait::LONG;
+use harness::wait::{LONG, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -122,6 +122,13 @@ async fn a_lack_of_file_descriptors_costs_no_attempt_and_everything_is_delivered
     }
     gateway.relay.wait_for_log("Too many open files", LONG).await;
     receiver.always(Behaviour::Status(200));
+    until("no descriptor to be missing for a connection to the database", LONG, async || {
+        match gateway.api.get("/v1/deliveries?state=succeeded").await.status {
+            200 => Ok(()),
+            status => Err(format!("status {status}")),
+        }
+    })
+    .await;
     for delivery in succeeded(&gateway, 150).await {
         assert_eq!(delivery["attempts"], 1, "{delivery}");
     }
