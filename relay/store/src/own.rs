@@ -11,8 +11,9 @@ use crate::{Pool, Result};
 /// The most sources, or destinations, of a customer whose lists are read by them.
 pub const FEW: usize = 20;
 
-/// How many rows one more than [`FEW`] are.
-const MORE_THAN_FEW: i64 = 21;
+/// The number of rows that are read to see whether there are more than [`FEW`].
+#[expect(clippy::cast_possible_wrap, reason = "a small constant")]
+const MORE_THAN_FEW: i64 = FEW as i64 + 1;
 
 /// The present and the deleted sources of a customer; `None` if it has more than [`FEW`].
 ///
