@@ -10,12 +10,14 @@
 use std::time::{Duration, Instant};
 
 use model::operation::OperationKind;
+use store::bulk::Change;
 use store::operations::{self, Place};
 use tokio_util::sync::CancellationToken;
 
 use crate::waiting::{self, UNWOKEN_INTERVAL};
 use crate::{App, supervise};
 
+pub(crate) mod bulk;
 mod deleted_customer;
 pub(crate) mod resealing;
 
@@ -71,6 +73,11 @@ async fn turn(app: &App, place: &Place) {
         match OperationKind::from_name(&place.kind) {
             Some(OperationKind::DeleteCustomer) => deleted_customer::turn(app, place).await,
             Some(OperationKind::Reseal) => resealing::turn(app, place).await,
+            Some(kind) => match Change::of(kind) {
+                Some(change) => bulk::turn(app, place, change).await,
+                // A replay, which has a table and a worker of its own.
+                None => Ok(()),
+            },
             None => Ok(()),
         }
     };

@@ -190,6 +190,8 @@ pub async fn create(
         begun_after: None,
         begun_until: None,
         begun_error: None,
+        paused_at: None,
+        updated_at: now,
     };
     replays::insert(pool, &row, &record(&row)).await?;
     wakers.replays.notify_one();

@@ -73,7 +73,7 @@ const EVERY_DAY: [(&str, &str); 12] = [
         "waiting messages, by a small index for each day, when a relay starts, a source appears, or an operator releases them",
     ),
     (
-        "select destination_id, event_id, exists",
+        "select destination_id, event_id, replay_id, state, exists",
         "one body by its id, which is known at execution: the partitions of the other days are not read",
     ),
     (

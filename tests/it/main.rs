@@ -4,6 +4,7 @@
 mod api;
 mod audit;
 mod bodies;
+mod bulk;
 mod by_hand;
 mod calls;
 mod changes;
@@ -52,6 +53,7 @@ mod recipe;
 mod replay;
 mod replay_bounds;
 mod replay_memory;
+mod replay_steered;
 mod replay_stopped;
 mod replicas;
 mod request;

@@ -66,6 +66,9 @@ RULES = [
     (r"^POST /v1/deliveries/release", r"^$", "one of destination, route and source is given, or held_by"),
     (r"^POST /v1/replays", r"^(filter\.(before|error|verifies_now|state|destination)|destination|cursor)$",
      "some fields need or exclude each other"),
+    (r"^POST /v1/operations$", r"^(deliveries(\.(state|error))?|events|dry_run)$",
+     "each kind takes fields of its own, and states in which it has an effect"),
+    (r"^PATCH /v1/replays", r"^rate_limit\.(limit|per)$", "a merged object has all of its fields"),
     (r"^GET /v1/deliveries$", r"^error$", "only settled deliveries have an error"),
     (r"^GET /v1/stats", r"^(to|step|destination)$", "a span has an order and at most 1,500 steps"),
     (r"^POST /v1/tokens$", r"^(customer|scopes|expires_at)$",
@@ -96,7 +99,7 @@ def sent(case, field):
 
 def is_beyond_the_schema(case, error):
     field = error["field"]
-    if re.search(r"^(filter\.)?(source|destination)$", field) and error["message"].startswith("there is no "):
+    if re.search(r"^((filter|deliveries|events)\.)?(source|destination)$", field) and error["message"].startswith("there is no "):
         # A reference names something that exists; another call may have deleted it.
         return True
     call = f"{case.method} {case.operation.path}"

@@ -53,6 +53,12 @@ pub enum Action {
     ReplayCreate,
     #[serde(rename = "replay.cancel")]
     ReplayCancel,
+    #[serde(rename = "replay.pause")]
+    ReplayPause,
+    #[serde(rename = "replay.resume")]
+    ReplayResume,
+    #[serde(rename = "replay.update")]
+    ReplayUpdate,
     #[serde(rename = "unreadable_message.read")]
     UnreadableMessageRead,
     #[serde(rename = "unreadable_message.release")]
@@ -67,6 +73,8 @@ pub enum Action {
     CustomerDelete,
     #[serde(rename = "operation.create")]
     OperationCreate,
+    #[serde(rename = "operation.cancel")]
+    OperationCancel,
     #[serde(rename = "session.create")]
     SessionCreate,
     #[serde(rename = "session.end")]
@@ -104,6 +112,9 @@ crate::names! {
         DeliveriesRelease => "deliveries.release",
         ReplayCreate => "replay.create",
         ReplayCancel => "replay.cancel",
+        ReplayPause => "replay.pause",
+        ReplayResume => "replay.resume",
+        ReplayUpdate => "replay.update",
         UnreadableMessageRead => "unreadable_message.read",
         UnreadableMessageRelease => "unreadable_message.release",
         UnreadableMessagesRelease => "unreadable_messages.release",
@@ -111,6 +122,7 @@ crate::names! {
         CustomerUpdate => "customer.update",
         CustomerDelete => "customer.delete",
         OperationCreate => "operation.create",
+        OperationCancel => "operation.cancel",
         SessionCreate => "session.create",
         SessionEnd => "session.end",
         SessionsEnd => "sessions.end",

@@ -66,7 +66,9 @@ const LISTS_OF_ALL: [&str; 7] =
 
 /// Adds the two parameters that name a customer, if the call acts for one.
 fn name_customers(path: &str, method: &str, operation: &mut Value) {
-    if !OWNED.contains(&path.split('/').nth(2).unwrap_or_default()) {
+    // Other calls of operations find those of all customers, unless the token is bound to one.
+    let creates_operation = path == "/v1/operations" && method == "post";
+    if !OWNED.contains(&path.split('/').nth(2).unwrap_or_default()) && !creates_operation {
         return;
     }
     let of_all = method == "get" && LISTS_OF_ALL.contains(&path);

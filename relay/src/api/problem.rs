@@ -209,6 +209,9 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         | Conflict::BodyGone
         | Conflict::NotFailed
         | Conflict::ReplayFinished
+        | Conflict::ReplayEnded
+        | Conflict::OperationFinished
+        | Conflict::NotCancellable
         | Conflict::TooManySessions
         | Conflict::DefaultCustomer => None,
         Conflict::NoSession => Some("DELETE /v1/sessions, POST /v1/tokens/{id}/revoke"),

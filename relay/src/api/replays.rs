@@ -9,7 +9,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::page::Page;
-use crate::control::replays::{self, Made, NewReplay, Replay, ReplayPlan};
+use crate::control::replays::{self, Made, NewReplay, Replay, ReplayPatch, ReplayPlan};
 use crate::control::{Actor, Control, schema};
 
 /// Creates a replay, or counts what it would match if `dry_run` is true.
@@ -75,4 +75,46 @@ pub(super) async fn cancel(
     Segment(id): Segment,
 ) -> Result<Json<Replay>, ApiError> {
     Ok(Json(replays::cancel(&control, &actor, &id).await?))
+}
+
+/// Pauses a replay.
+///
+/// The replay creates no more deliveries until it is resumed. Deliveries that it has created are sent. Pausing a paused
+/// replay has no effect.
+#[utoipa::path(post, path = "/v1/replays/{id}/pause", tag = "replays", security(("token" = ["replay"])),
+    params(("id" = schema::ReplayId, Path)),
+    responses((status = 200, body = Replay), Conflicts))]
+pub(super) async fn pause(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+) -> Result<Json<Replay>, ApiError> {
+    Ok(Json(replays::pause(&control, &actor, &id).await?))
+}
+
+/// Resumes a paused replay where it was.
+///
+/// Resuming a replay that is not paused has no effect.
+#[utoipa::path(post, path = "/v1/replays/{id}/resume", tag = "replays", security(("token" = ["replay"])),
+    params(("id" = schema::ReplayId, Path)),
+    responses((status = 200, body = Replay), Conflicts))]
+pub(super) async fn resume(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+) -> Result<Json<Replay>, ApiError> {
+    Ok(Json(replays::resume(&control, &actor, &id).await?))
+}
+
+/// Changes the rate limit of a replay that is running or paused.
+#[utoipa::path(patch, path = "/v1/replays/{id}", tag = "replays", security(("token" = ["replay"])),
+    params(("id" = schema::ReplayId, Path)), request_body = ReplayPatch,
+    responses((status = 200, body = Replay), Conflicts))]
+pub(super) async fn change(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+    Body(patch): Body<ReplayPatch>,
+) -> Result<Json<Replay>, ApiError> {
+    Ok(Json(replays::change(&control, &actor, &id, patch).await?))
 }

@@ -2,10 +2,11 @@
 
 use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use store::partitions::with_partitions;
+use store::search::Range;
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun};
@@ -118,20 +119,71 @@ pub struct Attempt {
     pub location: Option<String>,
 }
 
-/// Selects deliveries.
-#[derive(Debug, Default)]
+/// Selects deliveries, for a list and for operations.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeliveryFilter {
-    /// The id of an event.
+    /// Only deliveries of the event with this id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::EventId>)]
     pub event: Option<String>,
-    /// The id or name of a destination.
+    /// Only deliveries to the destination with this id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
+    /// Only deliveries in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<DeliveryState>,
-    /// The error class of the last attempt. Only dead deliveries have one.
+    /// Only dead deliveries with this error class of the last attempt, such as `http_status` or `timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Created at or after this time (RFC 3339).
+    /// Only deliveries created at or after this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     pub after: Option<String>,
-    /// Created before this time (RFC 3339).
+    /// Only deliveries created before this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
+}
+
+impl DeliveryFilter {
+    /// The deliveries that it selects, and the range of their ids in the window. Problems are noted.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails.
+    pub(super) async fn read(
+        self,
+        control: &Control,
+        actor: &Actor,
+        window: Window,
+        problems: &mut Problems,
+    ) -> Result<(Selection, Range), Error> {
+        let range = id_range(self.after.as_deref(), self.before.as_deref(), window, problems);
+        let event = self.event.as_deref().and_then(|text| {
+            text.parse()
+                .map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_")))
+                .ok()
+        });
+        if self.error.is_some() && matches!(self.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
+            problems.add(
+                "error",
+                "cannot be combined with state pending or held, because only dead deliveries have an \
+                 error class; omit state, or use dead",
+            );
+        }
+        let destination =
+            destinations::id_of(control, actor, "destination", self.destination.as_deref(), problems).await?;
+        let selection = Selection {
+            event,
+            destination,
+            state: self.state,
+            error: self.error,
+            unusable: control.configuration.current().unusable_ids(),
+            ..Selection::default()
+        };
+        Ok((selection, range))
+    }
 }
 
 /// A page of deliveries, newest first.
@@ -147,31 +199,9 @@ pub async fn list(
     actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
-    let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
-    let event = filter.event.as_deref().and_then(|text| {
-        text.parse()
-            .map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_")))
-            .ok()
-    });
-    if filter.error.is_some() && matches!(filter.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
-        problems.add(
-            "error",
-            "cannot be combined with state pending or held, because only dead deliveries have an \
-             error class; omit state, or use dead",
-        );
-    }
-    let destination =
-        destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
+    let (selection, range) = filter.read(control, actor, window, &mut problems).await?;
     problems.finish()?;
     let snapshot = control.configuration.current();
-    let selection = Selection {
-        event,
-        destination,
-        state: filter.state,
-        error: filter.error,
-        replayed: None,
-        unusable: snapshot.unusable_ids(),
-    };
     let mut search = deliveries::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;
     let ended = window.search(&control.pool, &mut search, range).await?;
     let owners = Owners::of_deliveries(control, actor, search.found.iter().map(|row| row.id)).await?;

@@ -146,6 +146,11 @@ pub enum Conflict {
     BodyNeeded,
     NotFailed,
     ReplayFinished,
+    /// The replay has ended, so it cannot be paused, resumed or changed.
+    ReplayEnded,
+    OperationFinished,
+    /// Operations of this kind run to their end.
+    NotCancellable,
     /// No master key opens the signing secrets of a destination.
     SecretClosed,
     SourceLimit,
@@ -171,6 +176,9 @@ impl Conflict {
             Self::BodyNeeded => "body_needed",
             Self::NotFailed => "not_failed",
             Self::ReplayFinished => "replay_finished",
+            Self::ReplayEnded => "replay_ended",
+            Self::OperationFinished => "operation_finished",
+            Self::NotCancellable => "not_cancellable",
             Self::SecretClosed => "secret_closed",
             Self::SourceLimit => "source_limit",
             Self::DestinationLimit => "destination_limit",
@@ -208,6 +216,14 @@ impl Conflict {
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
             Self::ReplayFinished => {
                 "the replay has ended and none of its deliveries is pending or held, so there is nothing to cancel"
+            }
+            Self::ReplayEnded => {
+                "the replay has ended, so it can no longer be paused, resumed or changed; create another replay"
+            }
+            Self::OperationFinished => "the operation has ended, so there is nothing to cancel",
+            Self::NotCancellable => {
+                "an operation of this kind cannot be cancelled, because a part of its work would be useless or harmful; \
+                 wait until it has ended"
             }
             Self::SecretClosed => {
                 "no key in TIDEGATE_MASTER_KEY decrypts the signing secret of this destination; append the key with \

@@ -138,6 +138,12 @@ impl Problems {
         self.0.push(FieldError::new(field, message));
     }
 
+    /// Adds the problems of an object, which is the value of `field`.
+    pub(super) fn add_of(&mut self, field: &str, problems: Self) {
+        let inside = |error: FieldError| FieldError { field: format!("{field}.{}", error.field), ..error };
+        self.0.extend(problems.0.into_iter().map(inside));
+    }
+
     pub(super) fn push(&mut self, error: FieldError) {
         self.0.push(error);
     }

@@ -1,21 +1,26 @@
 //! Replays: work in the background that makes deliveries of stored events again.
 
+use std::time::Duration;
+
 use model::replay::ReplayState;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
 use store::audit::NewEntry;
-use store::replays::{self, ReplayRow};
+use store::replays::{self, ReplayRow, Steered};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::{Conflict, Noun, conflict_of, without_body};
-use super::fields::{Problems, object, optional_object};
+use super::fields::{self, Problems, object, optional_object};
 use super::owners::Owners;
 use super::page::{Page, PageRequest};
-use super::rate::RateLimit;
+use super::patch::{given, merge};
+use super::rate::{self, RateLimit};
 use super::record::{self, Action, Object};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
@@ -79,6 +84,44 @@ pub struct ReplayFilter {
     pub verifies_now: bool,
 }
 
+/// Selects events in quarantine.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineFilter {
+    /// Only events of this source (id or name).
+    #[schema(value_type = Option<schema::SourceReference>)]
+    pub source: Option<String>,
+    /// Only events of this type.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// Only events received at or after this time (RFC 3339).
+    #[schema(value_type = Option<Timestamp>)]
+    pub after: Option<String>,
+    /// Only events received before this time (RFC 3339).
+    #[schema(value_type = Option<Timestamp>)]
+    pub before: Option<String>,
+    /// Only events whose verification succeeds with the current secrets and settings of their source.
+    #[serde(default)]
+    pub verifies_now: bool,
+}
+
+/// Changes to a replay, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayPatch {
+    /// Merged with the current rate limit: `{"limit": 100}` keeps `per`. Null removes the rate limit.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<schema::RateLimitPatch>)]
+    pub rate_limit: Option<Value>,
+}
+
+/// The setting of a replay that can be changed.
+#[derive(Debug, Deserialize)]
+struct Rate {
+    #[serde(default, deserialize_with = "optional_object")]
+    rate_limit: Option<RateLimit>,
+}
+
 /// The filter of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownFilter {
@@ -121,7 +164,8 @@ pub struct Replay {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub customer: Option<String>,
-    /// `running`: the replay is creating deliveries. `completed`: all deliveries have been created; the field `pending`
+    /// `running`: the replay is creating deliveries. `paused`: a caller has paused the replay, and it creates no deliveries
+    /// until it is resumed. `completed`: all deliveries have been created; the field `pending`
     /// counts those that have not ended yet. `cancelled`: an operator cancelled the replay, or its destination was
     /// deleted. `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created
     /// are kept.
@@ -166,6 +210,13 @@ pub struct Replay {
     /// is null.
     #[schema(required = true)]
     pub estimated_s: Option<f64>,
+    /// Why the replay is not moving now: it is paused, its rate limit allows no delivery for more than a second, or its
+    /// last chunk has failed and is retried. Null if it moves, and once it has ended.
+    #[schema(required = true)]
+    pub waiting_reason: Option<String>,
+    /// When the replay was paused; null if it is not paused.
+    #[schema(required = true)]
+    pub paused_at: Option<Timestamp>,
     /// Why the replay failed or was cancelled by Tidegate; null otherwise. If it failed, also where it stopped and how
     /// to continue.
     #[schema(required = true)]
@@ -195,8 +246,8 @@ pub struct ReplayPlan {
     /// The value for `cursor` to continue with; null if `complete` is true.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// The minimum duration of the replay at its rate limit, in seconds, for the matches of this call; null without a
-    /// rate limit.
+    /// The minimum duration of the replay, in seconds, for the matches of this call: at its rate limit, or at that of the
+    /// only destination that it can have, if that is lower. Null without a rate limit.
     #[schema(required = true)]
     pub estimated_s: Option<f64>,
 }
@@ -229,7 +280,7 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             complete: counted.after.is_none(),
             scanned_until: counted.after.map(|id| Timestamp(unix_time::timestamp(uuid_v7_ms(id)))),
             next_cursor: counted.after.map(|id| sealed(control, id)).transpose()?,
-            estimated_s: replay::estimate_s(counted.matched, new.rate),
+            estimated_s: estimated_s(control, &new, counted.matched),
         }));
     }
     let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(actor, row)).await;
@@ -237,6 +288,59 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
     Ok(Made::Replay(Box::new(shown(control, find(control, actor, &made.to_string()).await?).await?)))
+}
+
+/// The minimum duration of a replay of `matched` rows. Without a destination of its own or in its filter, the rates of
+/// the destinations are not considered, because it is not known which of them get how many.
+fn estimated_s(control: &Control, new: &New, matched: i64) -> Option<f64> {
+    let snapshot = control.configuration.current();
+    let only = new.destination.or(new.filter.destination);
+    let of_destination = only.and_then(|id| snapshot.destinations.get(&id)?.rate);
+    let estimates = [new.rate, of_destination].map(|rate| replay::estimate_s(matched, rate));
+    estimates.into_iter().flatten().max_by(f64::total_cmp)
+}
+
+/// How many events in quarantine a release would take, and whether all have been counted.
+///
+/// # Errors
+/// Returns every invalid field, or an error if a query fails.
+pub(super) async fn plan_release(
+    control: &Control,
+    actor: &Actor,
+    filter: QuarantineFilter,
+) -> Result<(i64, bool), Error> {
+    let new = read_release(control, actor, filter).await?;
+    let counted = replay::plan(&control.pool, &control.clock, &new, None).await?;
+    Ok((counted.matched, counted.after.is_none()))
+}
+
+/// Creates a replay that releases events from quarantine.
+///
+/// # Errors
+/// Returns every invalid field, or an error if a query fails.
+pub(super) async fn release(control: &Control, actor: &Actor, filter: QuarantineFilter) -> Result<ReplayId, Error> {
+    let new = read_release(control, actor, filter).await?;
+    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(actor, row)).await?;
+    Ok(made.id)
+}
+
+async fn read_release(control: &Control, actor: &Actor, filter: QuarantineFilter) -> Result<New, Error> {
+    let (mut problems, mut of_filter) = (Problems::default(), Problems::default());
+    let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut of_filter).await?;
+    let after_ms = read_ms("after", filter.after.as_deref(), &mut of_filter);
+    let before_ms = read_ms("before", filter.before.as_deref(), &mut of_filter);
+    problems.add_of("events", of_filter);
+    problems.finish()?;
+    let filter = Filter {
+        source,
+        event_type: filter.event_type,
+        after_ms,
+        before_ms,
+        verification: Some(ReplayedVerification::Failed),
+        verifies_now: filter.verifies_now,
+        ..Filter::default()
+    };
+    Ok(New { customer_id: actor.customer()?, filter, destination: None, rate: None })
 }
 
 /// The cursor of a dry run. Unlike that of a list, it has to be exact, or matches would be counted twice. The row at
@@ -261,9 +365,10 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     let held = replays::held(&control.pool, &ids).await?;
     let held = |row: &ReplayRow| held.get(&row.id).copied().unwrap_or_default();
     let owners = Owners::named(control, actor, rows.iter().map(|row| (row.id, row.customer_id))).await?;
+    let now = now(control).await?;
     let view = |row: ReplayRow| {
         let customer = owners.of(row.id);
-        Ok(Replay { customer, ..view(held(&row), row, control.config.retention)? })
+        Ok(Replay { customer, ..view(held(&row), row, control.config.retention, now)? })
     };
     let page = window.page(rows, |row| row.id.uuid(), view);
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, Error>>()?;
@@ -279,10 +384,15 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Replay, 
     shown(control, find(control, actor, id).await?).await
 }
 
+/// The time by the relay's clock, which differs little from the database's.
+async fn now(control: &Control) -> Result<OffsetDateTime, Error> {
+    Ok(unix_time::timestamp(control.clock.now_ms().await?))
+}
+
 /// A replay as callers see it.
 async fn shown(control: &Control, row: ReplayRow) -> Result<Replay, Error> {
     let held = replays::held(&control.pool, &[row.id]).await?.get(&row.id).copied();
-    view(held.unwrap_or_default(), row, control.config.retention)
+    view(held.unwrap_or_default(), row, control.config.retention, now(control).await?)
 }
 
 /// Ends a replay and cancels those of its deliveries that are pending or held. Attempts in flight are not aborted.
@@ -294,7 +404,7 @@ pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay
     actor.require(Scope::Replay)?;
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;
-    if row.state != ReplayState::Running && pending <= 0 {
+    if !matches!(row.state, ReplayState::Running | ReplayState::Paused) && pending <= 0 {
         return Err(Error::Conflict(Conflict::ReplayFinished));
     }
     // A separate task continues if the caller hangs up. Otherwise a part of a large replay would stay pending.
@@ -306,6 +416,88 @@ pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay
     cancelling.await.map_err(|error| Error::Internal(error.to_string()))??;
     shown(control, find(control, actor, id).await?).await
 }
+
+/// Pauses a replay: it makes no more deliveries until it is resumed. Deliveries that it has made are sent. A paused
+/// replay stays as it is.
+///
+/// # Errors
+/// Returns an error if the replay does not exist, a conflict if it has ended, or an error if a query fails.
+pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Replay, Error> {
+    actor.require(Scope::Replay)?;
+    let row = find(control, actor, id).await?;
+    let entry = record::entry(actor, Action::ReplayPause, Object::of(row.id, row.customer_id));
+    steered(replays::pause(&control.pool, row.id, &entry).await?)?;
+    shown(control, find(control, actor, id).await?).await
+}
+
+/// Resumes a paused replay where it was. A replay that is not paused stays as it is.
+///
+/// # Errors
+/// As [`pause`].
+pub async fn resume(control: &Control, actor: &Actor, id: &str) -> Result<Replay, Error> {
+    actor.require(Scope::Replay)?;
+    let row = find(control, actor, id).await?;
+    let entry = record::entry(actor, Action::ReplayResume, Object::of(row.id, row.customer_id));
+    steered(replays::resume(&control.pool, row.id, &entry).await?)?;
+    control.wakers.replays.notify_one();
+    shown(control, find(control, actor, id).await?).await
+}
+
+/// Changes the rate of a replay that runs or is paused.
+///
+/// # Errors
+/// Returns every invalid field, an error if the replay does not exist, a conflict if it has ended or another call changes
+/// its rate concurrently, or an error if a query fails.
+pub async fn change(control: &Control, actor: &Actor, id: &str, patch: ReplayPatch) -> Result<Replay, Error> {
+    actor.require(Scope::Replay)?;
+    let row = find(control, actor, id).await?;
+    let Some(patch) = patch.rate_limit else { return shown(control, row).await };
+    let before = json!({ "rate_limit": RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()) });
+    let mut after = before.clone();
+    merge(&mut after, json!({ "rate_limit": patch }));
+    let Rate { rate_limit } = fields::read(after)?;
+    let mut problems = Problems::default();
+    let rate = rate_limit.and_then(|rate| rate.read(&mut problems));
+    problems.finish()?;
+    let after = json!({ "rate_limit": rate_limit });
+    if after == before {
+        return shown(control, row).await;
+    }
+    let entry = record::entry(actor, Action::ReplayUpdate, Object::of(row.id, row.customer_id));
+    let entry = entry.with(Some(before), Some(after), []);
+    let interval = rate.map_or(Duration::ZERO, |rate| rate.per / rate.limit.get());
+    steered(replays::set_rate(&control.pool, &row, rate::columns(rate), interval, &entry).await?)?;
+    control.wakers.replays.notify_one();
+    shown(control, find(control, actor, id).await?).await
+}
+
+fn steered(steered: Steered) -> Result<(), Error> {
+    match steered {
+        Steered::Done | Steered::Already => Ok(()),
+        Steered::Ended => Err(Error::Conflict(Conflict::ReplayEnded)),
+        Steered::ChangedMeanwhile => Err(Error::Conflict(Conflict::ChangedMeanwhile)),
+    }
+}
+
+/// Why a replay is not moving at `now`; `None` if it moves or has ended.
+fn waiting_reason(row: &ReplayRow, now: OffsetDateTime) -> Option<String> {
+    match row.state {
+        ReplayState::Completed | ReplayState::Cancelled | ReplayState::Failed => return None,
+        ReplayState::Paused => return Some("it is paused; resume it to let it continue".to_owned()),
+        ReplayState::Running => {}
+    }
+    if let Some(error) = row.begun_error.as_deref().filter(|_| row.begun_here() > 0) {
+        return Some(format!("its last chunk failed, and is retried: {error}"));
+    }
+    let waits = row.rate_limit.is_some() && row.next_at > now + WAITS_FROM;
+    waits.then(|| {
+        let at = unix_time::timestamp(unix_time::unix_ms(row.next_at)).format(&Rfc3339).unwrap_or_default();
+        format!("its rate limit allows the next delivery at {at}; change the rate limit to let it continue earlier")
+    })
+}
+
+/// From which wait on a replay with a rate limit counts as not moving.
+const WAITS_FROM: Duration = Duration::from_secs(1);
 
 /// The entry of the audit log of a new replay.
 fn created(actor: &Actor, row: &ReplayRow) -> NewEntry {
@@ -390,14 +582,17 @@ async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<Ne
     Ok(New { customer_id: actor.customer()?, filter, destination, rate })
 }
 
-fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error> {
-    let filter: Filter = serde_json::from_value(row.filter).map_err(|error| Error::Internal(error.to_string()))?;
+fn view(held: i64, row: ReplayRow, retention: Retention, now: OffsetDateTime) -> Result<Replay, Error> {
+    let filter: Filter =
+        serde_json::from_value(row.filter.clone()).map_err(|error| Error::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
     // The count may miss rows that were being stored when the replay was created, although the replay processes them.
     // So `processed` can exceed the count.
     let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
         id: row.id,
+        waiting_reason: waiting_reason(&row, now),
+        paused_at: row.paused_at.filter(|_| row.state == ReplayState::Paused).map(Timestamp),
         customer: None,
         state: row.state,
         filter: ShownFilter {

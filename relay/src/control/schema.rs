@@ -7,7 +7,7 @@
 
 use expression::MAX_SOURCE_BYTES;
 use model::destination::MAX_URL_BYTES;
-use model::operation::OperationKind as KindOfOperation;
+use model::operation::{OperationKind as KindOfOperation, OperationState as StateOfOperation};
 use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
@@ -160,22 +160,20 @@ schemas! {
     });
     /// The state of a replay.
     ReplayState = choice(
-        "The state of a replay. `running`: it is creating deliveries. `completed`: it has created all of \
-         its deliveries. `cancelled`: it was cancelled, or its destination was deleted. `failed`: \
-         Tidegate stopped it; see `error`.",
-        &["running", "completed", "cancelled", "failed"],
+        "The state of a replay. `running`: it is creating deliveries. `paused`: it was paused by a caller. \
+         `completed`: it has created all of its deliveries. `cancelled`: it was cancelled, or its destination was \
+         deleted. `failed`: Tidegate stopped it; see `error`.",
+        &["running", "paused", "completed", "cancelled", "failed"],
     );
     /// What an operation does.
     OperationKind = choice(
-        "What an operation does. `delete_customer`: it deletes what a customer owned. `reseal`: it encrypts every \
-         stored secret with the first master key.",
+        "What an operation does.",
         &KindOfOperation::ALL.map(KindOfOperation::name),
     );
     /// The state of an operation.
     OperationState = choice(
-        "The state of an operation. `running`: it is being worked on. `completed`: it has done all of its work. \
-         `failed`: it has ended and could not do all of its work; see `error`.",
-        &["running", "completed", "failed"],
+        "The state of an operation.",
+        &StateOfOperation::ALL.map(StateOfOperation::name),
     );
     /// Where the facts about a provider come from.
     ProviderConfidence = choice(

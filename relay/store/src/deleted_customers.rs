@@ -155,6 +155,7 @@ pub async fn delete(
         step: Step::Edge.name(),
         parameters: json!({ "customer_id": row.id, "name": row.name }),
         total: None,
+        takes: None,
     };
     let stored = operations::insert_in(&mut change, &new).await?;
     let deleting = Deleting { operation, customer: row.id };

@@ -1,7 +1,10 @@
 //! Deliveries, both pending and settled, as the API shows and changes them.
 
+use std::collections::BTreeMap;
+
 use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
+use serde::{Deserialize, Serialize};
 use shared::id::{
     AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId, uuid_v7_floor,
 };
@@ -13,6 +16,7 @@ use super::body_retention;
 use super::column::{As, Maybe};
 use super::held::{self, Release, Released};
 use super::own;
+use super::replays::{self, counts::Counts};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
 use crate::{Connection, Error, Pool, Result};
@@ -55,18 +59,38 @@ pub struct DeliveryRow {
     pub settled_at: Option<OffsetDateTime>,
 }
 
-/// Which deliveries to return.
-#[derive(Debug, Clone, Default)]
+/// Which deliveries to return. An operation stores it, so a relay refuses one with a filter that it does not know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Selection {
     pub event: Option<EventId>,
     pub destination: Option<DestinationId>,
     pub state: Option<DeliveryState>,
+    /// Only pending and held deliveries. With `state` it has no meaning.
+    #[serde(default)]
+    pub unsettled: bool,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
     /// Whether they were made by a replay.
     pub replayed: Option<bool>,
     /// Destinations that this relay cannot use: their pending deliveries are shown as held.
+    #[serde(skip)]
     pub unusable: Vec<DestinationId>,
+}
+
+/// What `$4` of [`delivery_page`] is for pending and held deliveries together. No state has this name.
+const UNSETTLED: &str = "unsettled";
+
+impl Selection {
+    /// Whether it has any settled deliveries.
+    fn has_settled(&self) -> bool {
+        self.state.map_or(!self.unsettled, DeliveryState::is_settled)
+    }
+
+    /// Whether it has any pending or held deliveries.
+    fn has_unsettled(&self) -> bool {
+        self.error.is_none() && self.state.is_none_or(|state| !state.is_settled())
+    }
 }
 
 /// A search for a page of deliveries, newest first.
@@ -101,7 +125,7 @@ impl Page {
 
     async fn settled_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
-        if state.is_some_and(|state| !state.is_settled()) {
+        if !self.selection.has_settled() {
             return Ok(None);
         }
         let by = search::Settled { destinations: self.destinations.as_deref(), state };
@@ -110,8 +134,7 @@ impl Page {
     }
 
     async fn pending_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        let state = self.selection.state;
-        if self.selection.error.is_some() || state.is_some_and(DeliveryState::is_settled) {
+        if !self.selection.has_unsettled() {
             return Ok(None);
         }
         let by = search::Pending { destinations: self.destinations.as_deref().filter(|_| !plain) };
@@ -198,11 +221,11 @@ macro_rules! delivery_page {
                         from pending_deliveries pending left join destinations on destinations.id = destination_id
                         where (pending.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
                           and "# + $of_owned + r#" and ($3::uuid is null or destination_id = $3)
-                          and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                          and ($4::text is null or $4 in ('pending', 'held', 'unsettled')) and $5::text is null
                           and coalesce((replay_id is not null) = $10, true)
                           and pending.id >= $6 and pending.id < $7
                     ) waiting
-                    where ($4::text is null or state = $4)
+                    where ($4::text is null or $4 = 'unsettled' or state = $4)
                     order by id desc limit $8)
                    union all
                    (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
@@ -210,7 +233,8 @@ macro_rules! delivery_page {
                     from settled_deliveries settled left join destinations on destinations.id = destination_id
                     where (settled.customer_id = $1 or $1::uuid is null) and ($2::uuid is null or event_id = $2)
                       and "# + $of_owned + r#" and ($3::uuid is null or destination_id = $3)
-                      and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
+                      and ($4::text is null or settled.state = $4)
+                      and ($4::text is null or $4 not in ('pending', 'held', 'unsettled'))
                       and ($5::text is null or error = $5)
                       and coalesce((replay_id is not null) = $10, true)
                       and settled.id >= $6 and settled.id < $7
@@ -238,7 +262,8 @@ async fn page(
     let unusable: Vec<Uuid> = selection.unusable.iter().map(|id| id.uuid()).collect();
     let (customer, event) = (customer.map(CustomerId::uuid), selection.event.map(EventId::uuid));
     let destination = selection.destination.map(DestinationId::uuid);
-    let (state, error) = (selection.state.map(DeliveryState::name), selection.error.as_deref());
+    let state = selection.state.map(DeliveryState::name).or(selection.unsettled.then_some(UNSETTLED));
+    let error = selection.error.as_deref();
     let mut search = pool.begin_range().await?;
     let found = match destinations {
         Some(destinations) => {
@@ -467,7 +492,8 @@ async fn make_pending(
     first_with_body: Uuid,
 ) -> Result<Option<Retried>> {
     let settled = sqlx::query!(
-        r#"select destination_id, event_id,
+        r#"select destination_id, event_id, replay_id as "replay_id!: Maybe<ReplayId>",
+                  state as "state!: As<DeliveryState>",
                   exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled where customer_id = $1 and id = $2 for update"#,
@@ -484,14 +510,19 @@ async fn make_pending(
     if !settled.body || settled.event_id.min(id.uuid()) < first_with_body {
         return Ok(Some(Retried::BodyGone));
     }
+    back_to_pending(connection, &[id.uuid()]).await?;
+    if let Some(replay) = settled.replay_id.into() {
+        replays::counts::add(connection, &BTreeMap::from([(replay, Counts::without(settled.state.into()))])).await?;
+    }
+    make_due(connection, id).await.map(Some)
+}
+
+/// Moves settled deliveries back to the pending ones, due now, with a fresh schedule. Their rows are locked. The caller
+/// subtracts them from the counts of their replays.
+pub(super) async fn back_to_pending(connection: &mut Connection, ids: &[Uuid]) -> Result<()> {
     sqlx::query!(
         "with back as (
-             delete from settled_deliveries where id = $1 returning *
-         ), uncounted as (
-             update replays set succeeded = replays.succeeded - (back.state = 'succeeded')::int,
-                                dead = replays.dead - (back.state = 'dead')::int,
-                                cancelled = replays.cancelled - (back.state = 'cancelled')::int
-             from back where replays.id = back.replay_id
+             delete from settled_deliveries where id = any($1) returning *
          )
          insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
                                          attempts, schedule_start, generation, undecided, held_reason, held_by)
@@ -500,12 +531,12 @@ async fn make_pending(
                 pg_current_xact_id()::text::bigint, undecided,
                 case when undecided then $2 end, case when undecided then 'filter' else 'transform' end
          from back",
-        id.uuid(),
+        ids,
         NOT_APPROVED
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    make_due(connection, id).await.map(Some)
+    Ok(())
 }
 
 /// Makes a pending delivery due. The transaction has locked its row.
@@ -578,19 +609,28 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry
     audit::record(&mut transaction, entry).await?;
     transaction.commit().await?;
     if let Some(key) = cancelled.order_key {
-        // Not in the transaction above: a settlement may have locked the next delivery and wait for this one. If the
-        // relay is killed in between, the next delivery is due at the time that it was put back to.
-        sqlx::query!(
-            "update pending_deliveries set due_at = greatest(now(), not_before)
-             where due_at > greatest(now(), not_before) and id = (
-                 select id from pending_deliveries
-                 where destination_id = $1 and order_key = $2 and attempts = schedule_start and held_reason is null
-                 order by id limit 1)",
-            cancelled.destination_id,
-            key
-        )
-        .execute(pool)
-        .await?;
+        free_key(pool, DestinationId::from_uuid(cancelled.destination_id), key).await?;
     }
     Ok(true)
+}
+
+/// Makes the next delivery of an order key due, after an earlier one was cancelled. Not in the transaction that cancels:
+/// a settlement may have locked the next delivery and wait for the cancelled one. If the relay is killed in between, the
+/// next delivery is due at the time that it was put back to.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn free_key(pool: &Pool, destination: DestinationId, key: i64) -> Result<()> {
+    sqlx::query!(
+        "update pending_deliveries set due_at = greatest(now(), not_before)
+         where due_at > greatest(now(), not_before) and id = (
+             select id from pending_deliveries
+             where destination_id = $1 and order_key = $2 and attempts = schedule_start and held_reason is null
+             order by id limit 1)",
+        destination.uuid(),
+        key
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }

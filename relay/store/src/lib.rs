@@ -37,6 +37,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 pub mod admit;
 pub mod audit;
 pub mod body_retention;
+pub mod bulk;
 mod column;
 pub mod configuration;
 pub mod copies;

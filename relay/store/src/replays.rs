@@ -24,8 +24,10 @@ pub mod begun;
 mod count;
 pub mod counts;
 pub mod events;
+mod steering;
 
 pub use self::count::{Count, counted, counting};
+pub use self::steering::{Steered, pause, resume, set_rate};
 
 /// The rows that a replay takes, with ids instead of names.
 #[derive(Debug, Clone)]
@@ -101,6 +103,9 @@ pub struct ReplayRow {
     pub begun_until: Option<OffsetDateTime>,
     /// The last error with which a chunk after `begun_after` ended: a database error or a panic.
     pub begun_error: Option<String>,
+    /// When a caller paused it; `None` if it is not paused.
+    pub paused_at: Option<OffsetDateTime>,
+    pub updated_at: OffsetDateTime,
 }
 
 impl ReplayRow {
@@ -118,9 +123,11 @@ macro_rules! replay_rows {
             ReplayRow,
             r#"select id as "id!: As<ReplayId>", customer_id as "customer_id!: As<CustomerId>", filter,
                       destination_id as "destination_id!: Maybe<DestinationId>", rate_limit, rate_per,
-                      state as "state!: As<ReplayState>", matched, until_id, cursor_id, next_at, processed, created,
-                      skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun, begun_after,
-                      begun_until, begun_error, counting, count_after
+                      case when paused_at is not null and state = 'running' then 'paused' else state end
+                          as "state!: As<ReplayState>",
+                      matched, until_id, cursor_id, next_at, processed, created, skipped, succeeded, dead, cancelled, error,
+                      created_at, finished_at, begun, begun_after, begun_until, begun_error, counting, count_after,
+                      paused_at, updated_at
                from replays "# + $condition
             $(, $argument)*
         )
@@ -177,7 +184,8 @@ pub struct Chunk {
 pub enum Advanced {
     /// Committed: the deliveries are made and the cursor is at the end of the chunk.
     Moved,
-    /// Nothing was written: another replica has moved the cursor, or the replay has ended.
+    /// Nothing was written: another replica has moved the cursor, or the replay has ended, was paused, or has another
+    /// rate.
     Elsewhere,
     /// Nothing was written: the configuration has changed since the chunk was routed.
     StaleConfiguration,
@@ -370,13 +378,16 @@ pub async fn held(pool: &Pool, ids: &[ReplayId]) -> Result<HashMap<ReplayId, i64
     Ok(rows.into_iter().map(|row| (ReplayId::from_uuid(row.id), row.count)).collect())
 }
 
-/// The running replays of all customers. Those with the fewest unfinished starts come first, because a replay that
+/// The running replays of all customers that are not paused. Those with the fewest unfinished starts come first, because a replay that
 /// repeatedly crashes the relay must not keep the others from progressing. Then the order is by when they are due.
 ///
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>> {
-    replay_rows!("where state = 'running' order by begun, next_at, id").fetch_all(pool).await.map_err(Error::from)
+    replay_rows!("where state = 'running' and paused_at is null order by begun, next_at, id")
+        .fetch_all(pool)
+        .await
+        .map_err(Error::from)
 }
 
 /// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
@@ -412,15 +423,18 @@ pub async fn advance(
     let moved = sqlx::query!(
         "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
                             next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
-                            begun = 0, begun_until = null, begun_error = null
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
+                            begun = 0, begun_until = null, begun_error = null, updated_at = now()
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()
+           and rate_limit is not distinct from $8 and rate_per is not distinct from $9",
         replay.id.uuid(),
         replay.cursor_id,
         chunk.cursor,
         i64::try_from(chunk.processed).unwrap_or(i64::MAX),
         i64::try_from(made.len()).unwrap_or(i64::MAX),
         i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
-        pause.as_secs_f64()
+        pause.as_secs_f64(),
+        replay.rate_limit,
+        replay.rate_per
     )
     .execute(&mut *transaction)
     .await?;
@@ -501,9 +515,9 @@ async fn release(connection: &mut Connection, events: &[EventId]) -> Result<Hash
 /// Returns an error if the query fails.
 pub async fn complete(pool: &Pool, id: ReplayId) -> Result<()> {
     sqlx::query!(
-        "update replays set state = 'completed', finished_at = now(), counting = false,
+        "update replays set state = 'completed', finished_at = now(), counting = false, updated_at = now(),
                             matched = case when counting then processed else greatest(matched, processed) end
-         where id = $1 and state = 'running'",
+         where id = $1 and state = 'running' and paused_at is null",
         id.uuid()
     )
     .execute(pool)
@@ -518,7 +532,7 @@ pub async fn complete(pool: &Pool, id: ReplayId) -> Result<()> {
 pub async fn cancel(pool: &Pool, id: ReplayId, entry: &NewEntry) -> Result<bool> {
     let mut transaction = pool.begin().await?;
     let cancelled = sqlx::query!(
-        "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
+        "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now()), updated_at = now()
          where id = $1 and state <> 'cancelled'",
         id.uuid()
     )

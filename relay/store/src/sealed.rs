@@ -104,7 +104,8 @@ pub async fn create(pool: &Pool, id: OperationId, entry: &NewEntry) -> Result<Op
     .fetch_one(&mut *transaction)
     .await?;
     let kind = OperationKind::Reseal;
-    let new = New { id, customer: None, kind, step: Table::Sources.name(), parameters: json!({}), total: Some(total) };
+    let (step, parameters) = (Table::Sources.name(), json!({}));
+    let new = New { id, customer: None, kind, step, parameters, total: Some(total), takes: None };
     let row = operations::insert_in(&mut transaction, &new).await?;
     audit::record(&mut transaction, entry).await?;
     transaction.commit().await?;

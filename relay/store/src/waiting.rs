@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// Which background work is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// Replays are running.
+    /// Replays are running, and not paused.
     pub replays: bool,
     /// A running replay has not been counted completely.
     pub counts: bool,
@@ -26,7 +26,7 @@ pub struct Waiting {
 pub async fn look(pool: &Pool) -> Result<Waiting> {
     sqlx::query_as!(
         Waiting,
-        r#"select exists (select from replays where state = 'running') as "replays!",
+        r#"select exists (select from replays where state = 'running' and paused_at is null) as "replays!",
                   exists (select from replays where state = 'running' and counting) as "counts!",
                   exists (select from deleted_destinations) as "deletions!",
                   exists (select from operations where state = 'running' and next_at <= now()) as "operations!",

@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 22] = [
+pub(in crate::api) const MEANINGS: [Meanings; 23] = [
     (
         "DeliveryState",
         "",
@@ -211,6 +211,7 @@ pub(in crate::api) const MEANINGS: [Meanings; 22] = [
         "The state of a replay.",
         &[
             ("running", "the replay is creating deliveries"),
+            ("paused", "the replay was paused by a caller, and creates no deliveries until it is resumed"),
             ("completed", "the replay has created all of its deliveries"),
             ("cancelled", "the replay was cancelled, or its destination was deleted"),
             ("failed", "Tidegate stopped the replay; see `error`"),
@@ -222,6 +223,26 @@ pub(in crate::api) const MEANINGS: [Meanings; 22] = [
         &[
             ("delete_customer", "deletes what a customer owned"),
             ("reseal", "encrypts every stored secret with the first key in `TIDEGATE_MASTER_KEY`"),
+            ("retry_deliveries", "makes succeeded, dead or cancelled deliveries pending again"),
+            ("cancel_deliveries", "cancels pending and held deliveries"),
+            ("release_deliveries", "releases deliveries that are held individually"),
+            ("release_events", "releases events from quarantine, as a replay"),
+            ("replay", "a replay"),
+        ],
+    ),
+    (
+        "NewOperationKind",
+        "",
+        &[
+            ("reseal", "encrypts every stored secret with the first key in `TIDEGATE_MASTER_KEY`"),
+            (
+                "retry_deliveries",
+                "makes succeeded, dead or cancelled deliveries pending again, with the same ids and a fresh retry \
+                 schedule",
+            ),
+            ("cancel_deliveries", "cancels pending and held deliveries; attempts in flight are not aborted"),
+            ("release_deliveries", "releases deliveries that are held individually (`held_by`)"),
+            ("release_events", "releases events from quarantine: creates a replay that delivers them"),
         ],
     ),
     (
@@ -229,7 +250,9 @@ pub(in crate::api) const MEANINGS: [Meanings; 22] = [
         "",
         &[
             ("running", "being worked on"),
+            ("paused", "a replay that was paused by a caller"),
             ("completed", "all of the work is done"),
+            ("cancelled", "cancelled by a caller; what was done before is kept"),
             ("failed", "the operation has ended and could not do all of its work; see `error`"),
         ],
     ),

@@ -578,6 +578,35 @@ fn background() -> Vec<Bound> {
             "limits the time for which rows are locked",
         ),
         fixed!(
+            "deliveries that one chunk of an operation retries, cancels or releases",
+            count(operations::bulk::AT_ONCE),
+            "limits the time for which rows are locked",
+        ),
+        fixed!(
+            "one chunk of such an operation searches",
+            format!(
+                "{} rows or {}",
+                count(operations::bulk::RANGE_LIMITS.total),
+                time(operations::bulk::RANGE_LIMITS.within)
+            ),
+            "limits the load on the database; the next chunk continues the search",
+        ),
+        fixed!(
+            "a dry run of such an operation plans",
+            format!("{} deliveries or {}", count(operations::bulk::MOST_PLANNED), time(operations::bulk::PLAN_WITHIN)),
+            "limits the load on the database; `complete` says whether that was all",
+        ),
+        fixed!(
+            "destinations that it names",
+            count(operations::bulk::MOST_DESTINATIONS),
+            "limits the size of the response; `elsewhere` counts the rest",
+        ),
+        fixed!(
+            "time for which the call that creates such an operation counts",
+            time(operations::bulk::COUNT_WITHIN),
+            "limits the time of the call; without a count `total` is null",
+        ),
+        fixed!(
             "sources or destinations whose secrets one transaction encrypts again",
             count(operations::resealing::AT_ONCE),
             "limits the time for which no event is stored",

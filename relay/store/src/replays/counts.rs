@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::delivery::DeliveryState;
 use shared::id::ReplayId;
 use uuid::Uuid;
 
@@ -20,6 +21,24 @@ impl Counts {
     #[must_use]
     pub fn cancelled(count: i64) -> Self {
         Self { cancelled: count, ..Self::default() }
+    }
+
+    /// Counts that take back one delivery, which was settled in this state.
+    #[must_use]
+    pub fn without(state: DeliveryState) -> Self {
+        let mut counts = Self::default();
+        counts.take_back(state);
+        counts
+    }
+
+    /// Takes back a delivery that was settled in this state.
+    pub fn take_back(&mut self, state: DeliveryState) {
+        match state {
+            DeliveryState::Succeeded => self.succeeded -= 1,
+            DeliveryState::Dead => self.dead -= 1,
+            DeliveryState::Cancelled => self.cancelled -= 1,
+            DeliveryState::Pending | DeliveryState::Held => {}
+        }
     }
 }
 
