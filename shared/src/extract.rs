@@ -62,6 +62,12 @@ impl Extractor {
         Self { places: provider.places(config) }
     }
 
+    /// Whether events of the source may be about a job.
+    #[must_use]
+    pub fn reads_jobs(&self) -> bool {
+        !self.places.job.keys.is_empty()
+    }
+
     /// Reads an event: the query of its URL, its headers and its raw body.
     #[must_use]
     pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {

@@ -3,6 +3,8 @@
 
 mod api;
 mod audit;
+mod await_tokens;
+mod awaits;
 mod bodies;
 mod by_hand;
 mod calls;

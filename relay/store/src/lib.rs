@@ -54,6 +54,7 @@ pub mod events;
 pub mod expedited;
 pub mod health;
 pub mod held;
+pub mod jobs;
 mod keys;
 pub mod leases;
 pub mod new_event;

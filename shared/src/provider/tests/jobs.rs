@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::extract::extract;
 use crate::header::HeaderList;
-use crate::job::{End, Job, JobRule};
 use crate::job::expose::reduced;
-use crate::provider::{catalogue, exposed, find};
+use crate::job::{End, Job, JobRule};
 use crate::provider::tests::vectors::source;
+use crate::provider::{catalogue, exposed, find};
 
 fn job(provider: &str, config: &Value, query: &str, body: &Value) -> Option<Job> {
     let headers = HeaderList::new([("content-type", "application/json")]);
@@ -43,12 +43,7 @@ fn every_provider_names_its_job_and_how_it_ended() {
         ("deepgram", json!({"type": "Results", "metadata": {"request_id": "d1"}}), "d1", None),
         ("runpod", json!({"id": "j1", "status": "TIMED_OUT"}), "j1", Some(End::Bad)),
         ("runpod", json!({"id": "j1", "status": "IN_PROGRESS"}), "j1", None),
-        (
-            "openrouter",
-            json!({"type": "video.generation.expired", "data": {"id": "v1"}}),
-            "v1",
-            Some(End::Bad),
-        ),
+        ("openrouter", json!({"type": "video.generation.expired", "data": {"id": "v1"}}), "v1", Some(End::Bad)),
         ("bfl", json!({"id": "b1", "status": "Content Moderated"}), "b1", Some(End::Bad)),
         ("kling", json!({"data": {"task_id": "k1", "task_status": "succeed"}}), "k1", Some(End::Good)),
         ("kling", json!({"task_id": "k1", "task_status": "submitted"}), "k1", None),
@@ -61,7 +56,12 @@ fn every_provider_names_its_job_and_how_it_ended() {
             "h1",
             Some(End::Good),
         ),
-        ("heygen", json!({"event_type": "video_translate.fail", "event_data": {"video_id": "h1"}}), "h1", Some(End::Bad)),
+        (
+            "heygen",
+            json!({"event_type": "video_translate.fail", "event_data": {"video_id": "h1"}}),
+            "h1",
+            Some(End::Bad),
+        ),
         ("d-id", json!({"id": "t1", "status": "rejected"}), "t1", Some(End::Bad)),
         ("higgsfield", json!({"request_id": "q1", "status": "nsfw"}), "q1", Some(End::Bad)),
         ("kie", json!({"data": {"taskId": "k1", "state": "success"}}), "k1", None),
@@ -138,5 +138,8 @@ fn an_exposed_field_keeps_its_place_and_others_are_left_out() {
     let seen = reduced(&body, &pointers);
     assert_eq!(seen, json!({"status": "succeeded", "output": {"url": "u"}, "a/b": 2}));
     assert_eq!(reduced(&json!([1]), &pointers), json!({}));
-    assert_eq!(reduced(&body, &["/output".to_owned(), "/output/url".to_owned()]), json!({"output": {"url": "u", "seed": 1}}));
+    assert_eq!(
+        reduced(&body, &["/output".to_owned(), "/output/url".to_owned()]),
+        json!({"output": {"url": "u", "seed": 1}})
+    );
 }
