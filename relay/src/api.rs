@@ -18,6 +18,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::auth::AWAIT_TOKEN_PARAMETER;
 use self::known::Known;
 use self::problem::ApiError;
 use self::site::SECURE_COOKIE;
@@ -27,6 +28,9 @@ use crate::control::{self, Control, Put};
 mod acting;
 pub mod audit;
 mod auth;
+pub mod await_tokens;
+pub mod awaits;
+mod cors;
 pub mod customers;
 pub mod deliveries;
 mod description;
@@ -68,6 +72,7 @@ pub fn router(app: &App) -> Router {
         .route_layer(axum::middleware::from_fn_with_state(known, known::check))
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(control.clone(), auth::authenticate))
+        .route_layer(axum::middleware::from_fn_with_state(control.clone(), cors::share))
         .with_state(control.clone());
     let sign_in = sign_in::pages().route_layer(axum::middleware::map_response(not_stored)).with_state(control.clone());
     let router = Router::from(health::calls())
@@ -138,6 +143,8 @@ pub(crate) fn description() -> Value {
         (name = "audit", description = "Who changed what."),
         (name = "operations", description = "Bulk work in the background."),
         (name = "sessions", description = "What browsers authenticate with after a sign-in."),
+        (name = "await", description = "Calls that wait for an event of a job of an AI provider."),
+        (name = "await-tokens", description = "What a browser awaits one job with."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
     components(schemas(problem::Problem, control::audit::Action)),
@@ -164,6 +171,12 @@ impl utoipa::Modify for Credentials {
              cookie that changes something needs the header `Origin` with the relay's own origin; browsers send it.",
         ));
         let components = description.components.get_or_insert_default();
+        let await_token = ApiKey::Query(ApiKeyValue::with_description(
+            AWAIT_TOKEN_PARAMETER,
+            "An await token, which `POST /v1/await-tokens` makes. It counts only without an `Authorization` header, and may \
+             also be sent in that header, as a bearer token.",
+        ));
+        components.add_security_scheme("await_token", SecurityScheme::ApiKey(await_token));
         components.add_security_scheme("token", SecurityScheme::Http(scheme));
         components.add_security_scheme("session", SecurityScheme::ApiKey(session));
     }
@@ -225,6 +238,9 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(sessions::create, sessions::list, sessions::end_all))
         .routes(routes!(sessions::end_current))
         .routes(routes!(sessions::end))
+        .routes(routes!(awaits::one))
+        .routes(routes!(awaits::many))
+        .routes(routes!(await_tokens::create))
 }
 
 /// The response to a call that created an object.

@@ -71,6 +71,8 @@ settings! {
         "the IP address and port that the REST API listens on";
     PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
         "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
+    CORS_ORIGINS = "TIDEGATE_CORS_ORIGINS", Some(""),
+        "the origins of web pages that may await jobs (`GET /v1/await/{source}/{key}`) with an await token, separated by commas, such as `https://app.example.com`. Other calls are never allowed to pages of other origins";
     OIDC_ISSUER = "TIDEGATE_OIDC_ISSUER", Some(""),
         "the issuer of an OpenID Connect provider with which people sign in, exactly as the provider writes it, such as `https://login.example.com/realms/company`. Needs `TIDEGATE_PUBLIC_URL`; register that URL with the path `/auth/oidc/callback` as the redirect URI";
     OIDC_CLIENT_ID = "TIDEGATE_OIDC_CLIENT_ID", Some(""),
@@ -123,6 +125,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL under which browsers reach the relay.
     pub public_url: Option<Url>,
+    /// The origins of web pages that may await jobs, as browsers write them.
+    pub cors_origins: Vec<String>,
     /// The provider with which people sign in.
     pub oidc: Option<OidcConfig>,
     pub retention: Retention,
@@ -185,6 +189,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
         text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
     let public_url = reader.parse(&PUBLIC_URL, public_url);
+    let cors_origins = reader.parse(&CORS_ORIGINS, cors_origins);
     let oidc = oidc::read(&mut reader, public_url.as_ref());
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
@@ -232,6 +237,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             },
             listen: listen?,
             public_url: public_url?,
+            cors_origins: cors_origins?,
             oidc: oidc?,
             retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,
@@ -305,6 +311,15 @@ fn root_tokens(text: &str) -> Result<Vec<Secret>, String> {
         is_long_enough.then(|| Secret::new(text)).ok_or_else(|| "must be at least 16 characters long".to_owned())
     };
     text.split(',').map(str::trim).map(token).collect()
+}
+
+/// Origins, each in the form in which browsers send it.
+fn cors_origins(text: &str) -> Result<Vec<String>, String> {
+    let origin = |text: &str| {
+        let url = public_url(text)?;
+        url.map(|url| url.origin().ascii_serialization()).ok_or_else(|| "must not be empty".to_owned())
+    };
+    list(text).map(|text| origin(text).map_err(|problem| format!("\"{text}\" {problem}"))).collect()
 }
 
 /// Ids of queues: Cloudflare's are 32 hexadecimal digits.
@@ -503,6 +518,16 @@ mod tests {
             ["https://a.example/app", "https://a.example/?b", "https://u@a.example", "ftp://a.example", "a.example"]
         {
             assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn origins_of_pages_have_a_scheme_and_a_host_and_no_path() {
+        assert_eq!(cors_origins(""), Ok(Vec::new()));
+        let origins = cors_origins("https://App.example.com, http://localhost:3000/");
+        assert_eq!(origins, Ok(["https://app.example.com", "http://localhost:3000"].map(str::to_owned).to_vec()));
+        for wrong in ["*", "https://a.example/app", "a.example", "null"] {
+            assert!(cors_origins(wrong).is_err(), "{wrong}");
         }
     }
 

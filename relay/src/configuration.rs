@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use shared::extract::{DedupeKey, Extractor};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
+use shared::job::JobRule;
 use shared::provider;
 use shared::seal::SealingKey;
 use shared::source::QuarantineLimits;
@@ -55,6 +56,8 @@ pub struct Source {
     pub quarantine: QuarantineLimits,
     /// Whether it receives operational events.
     pub is_operational: bool,
+    /// The fields of bodies that the holder of an await token sees, as JSON pointers.
+    pub exposed: Vec<String>,
 }
 
 impl Source {
@@ -64,6 +67,12 @@ impl Source {
             && self.name == row.name
             && self.provider == row.provider
             && self.config == row.config
+    }
+
+    /// The provider's rule for the jobs that its events are about; `None` if it has none.
+    #[must_use]
+    pub fn job_rule(&self) -> Option<&'static JobRule> {
+        provider::find(&self.provider)?.job.as_ref()
     }
 
     /// The key that the copies of an event share; `None` if the provider supplies no id.
@@ -378,11 +387,12 @@ fn kept<T>(before: Option<&Arc<T>>, now: T, is_same: fn(&T, &T) -> bool) -> Arc<
     before.filter(|before| is_same(before, &now)).map_or_else(|| Arc::new(now), Arc::clone)
 }
 
-fn source(row: store::configuration::SourceRow) -> Source {
+/// A source, from its row.
+pub(crate) fn source(row: store::configuration::SourceRow) -> Source {
     let id = row.id;
-    let (quarantine, extractor) = read_or_default(id, || {
+    let (quarantine, (extractor, exposed)) = read_or_default(id, || {
         let extractor = provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config));
-        (provider::quarantine_limits(&row.config), extractor)
+        (provider::quarantine_limits(&row.config), (extractor, provider::exposed(&row.config)))
     });
     Source {
         id,
@@ -391,6 +401,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
         is_operational: row.provider == OPERATIONAL_PROVIDER,
         quarantine,
         extractor,
+        exposed,
         provider: row.provider,
         config: row.config,
     }

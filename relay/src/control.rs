@@ -14,6 +14,7 @@ use egress::Egress;
 use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use self::wrong_tokens::WrongTokens;
@@ -26,6 +27,7 @@ use crate::last_use::LastUse;
 use crate::oidc::Oidc;
 use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
+use crate::waiters::Waiters;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
 
@@ -37,6 +39,8 @@ pub mod acting;
 pub mod actor;
 pub mod audit;
 pub mod authentication;
+pub mod await_tokens;
+pub mod awaits;
 pub mod bodies;
 pub mod customers;
 pub mod deliveries;
@@ -86,6 +90,9 @@ pub struct Control {
     clock: Arc<WallClock>,
     releaser: Releaser,
     wakers: Arc<Wakers>,
+    waiters: Arc<Waiters>,
+    /// Limits how many waiting calls look into the database at one time.
+    looks: Arc<Semaphore>,
     readiness: Arc<Readiness>,
     wrong_tokens: Arc<Mutex<WrongTokens>>,
     last_use: Arc<LastUse>,
@@ -108,6 +115,8 @@ impl Control {
             clock: Arc::clone(&app.clock),
             releaser: app.releaser.clone(),
             wakers: Arc::clone(&app.wakers),
+            waiters: Arc::clone(&app.waiters),
+            looks: Arc::new(Semaphore::new(awaits::LOOKS)),
             readiness: Arc::clone(&app.readiness),
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
@@ -119,6 +128,12 @@ impl Control {
     #[must_use]
     pub fn public_url(&self) -> Option<&Url> {
         self.config.public_url.as_ref()
+    }
+
+    /// The origins of web pages that may await jobs.
+    #[must_use]
+    pub fn cors_origins(&self) -> &[String] {
+        &self.config.cors_origins
     }
 
     /// Waits until this replica routes and delivers by a change.

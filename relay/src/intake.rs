@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use engine::retry;
 use expression::Evaluator;
+use model::event::Verification;
 use model::unix_time;
 use model::unreadable::Reason;
+use shared::id::EventId;
 use store::Pool;
 use store::admit::{Admitted, Batch, Held};
 use store::configuration::Version;
@@ -24,6 +26,7 @@ use tracing::Instrument as _;
 use crate::configuration::{Configuration, Snapshot};
 use crate::engine_handle::Handle;
 use crate::supervise;
+use crate::waiters::{JobAddress, Waiters};
 use crate::wall_clock::WallClock;
 
 pub mod arrival;
@@ -68,6 +71,8 @@ pub struct Intake {
     pub unreadable_due: Arc<Notify>,
     /// Wakes [`crate::held`], which reports deliveries that have begun to be held.
     pub held: Arc<Notify>,
+    /// The calls that wait for an event of a job.
+    pub waiters: Arc<Waiters>,
 }
 
 /// The result of storing one arrival.
@@ -176,6 +181,7 @@ impl Intake {
                 }
                 Admitted::Stored { stored, copies, full } => {
                     tracing::debug!(events = stored.len(), copies, "events were stored");
+                    self.wake(&prepared.batch.events, &stored);
                     if prepared.batch.events.iter().any(NewEvent::has_held_delivery) {
                         self.held.notify_one();
                     }
@@ -190,6 +196,13 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Wakes the calls of this relay that wait for a job of these events, without the detour over the database.
+    fn wake(&self, events: &[NewEvent], stored: &HashSet<EventId>) {
+        let is_shown = |event: &&NewEvent| stored.contains(&event.id) && event.verification != Verification::Failed;
+        let jobs = events.iter().filter(is_shown).filter_map(|event| Some((event.source_id, event.job.as_ref()?)));
+        jobs.for_each(|(source, job)| self.waiters.wake(JobAddress::of(source, &job.key)));
     }
 
     /// Reports that the quarantine of a source is full. If the report cannot be stored, it is repeated when the count

@@ -42,6 +42,7 @@ pub mod sync;
 pub mod terminal;
 pub mod undecided;
 pub mod unreadable;
+pub mod waiters;
 pub mod waiting;
 pub mod wall_clock;
 
@@ -65,6 +66,8 @@ pub struct App {
     pub wakers: Arc<waiting::Wakers>,
     /// Whether the parts of this relay make progress.
     pub readiness: Arc<readiness::Readiness>,
+    /// The calls that wait for an event of a job.
+    pub waiters: Arc<waiters::Waiters>,
     /// When each token and session was last used.
     pub last_use: Arc<last_use::LastUse>,
     /// The OpenID Connect provider, if one is configured.

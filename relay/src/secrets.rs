@@ -142,6 +142,23 @@ pub fn open_cursor(keys: &[SealingKey], sealed: &str) -> Option<Uuid> {
     open_json::<String>(keys, CURSOR, sealed).ok()?.parse().ok()
 }
 
+/// What sealed await tokens are for, as their associated data.
+const AWAIT_TOKEN: &str = "await token";
+
+/// Seals what an await token allows.
+///
+/// # Errors
+/// Returns an error if there is no key to seal with.
+pub fn seal_await_token(keys: &[SealingKey], grant: &impl serde::Serialize) -> Result<String, String> {
+    seal_json(keys, AWAIT_TOKEN, grant)
+}
+
+/// Opens what an await token allows; `None` if it is no await token that one of these keys has sealed.
+#[must_use]
+pub fn open_await_token<T: serde::de::DeserializeOwned>(keys: &[SealingKey], sealed: &str) -> Option<T> {
+    open_json(keys, AWAIT_TOKEN, sealed).ok()
+}
+
 /// A sealed value that was looked at to seal it with the first key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::header::HeaderList;
+use crate::job::Job;
 use crate::provider::{Places, Provider};
 use crate::scheme::reference::Reference;
 use crate::scheme::reference::function::Function;
@@ -20,6 +21,8 @@ pub struct Extracted {
     pub event_type: Option<String>,
     /// The key of the event's copies; `None` if the provider gives no id, so that copies cannot be recognised.
     pub dedupe_key: Option<DedupeKey>,
+    /// The job that the event is about; `None` if the source has no job key, or the event has none.
+    pub job: Option<Job>,
 }
 
 /// The key that the copies of an event share.
@@ -59,19 +62,26 @@ impl Extractor {
         Self { places: provider.places(config) }
     }
 
+    /// Whether events of the source may be about a job.
+    #[must_use]
+    pub fn reads_jobs(&self) -> bool {
+        !self.places.job.keys.is_empty()
+    }
+
     /// Reads an event: the query of its URL, its headers and its raw body.
     #[must_use]
     pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
         let request = RequestParts { method: "POST", url: "", query, headers };
         let settings = BTreeMap::new();
         let view = View::new(&request, body, &settings);
-        let Places { ids, types, resend_changes_body } = &self.places;
+        let Places { ids, types, resend_changes_body, job } = &self.places;
         let id = ids.iter().find_map(|(template, alone)| Some((render(template, &view)?, *alone)));
         Extracted {
             event_type: types.iter().find_map(|template| render(template, &view)),
             dedupe_key: id
                 .as_ref()
                 .map(|(id, alone)| dedupe_key(id, *alone, content(query, body), *resend_changes_body)),
+            job: job.read(|template| render(template, &view)),
             provider_event_id: id.map(|(id, _)| id),
         }
     }

@@ -11,6 +11,7 @@ pub mod extract;
 pub mod handshake;
 pub mod header;
 pub mod id;
+pub mod job;
 pub mod provider;
 pub mod reader;
 pub mod sample;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::SourceId;
+use crate::job::{JobPlaces, JobRule};
 use crate::scheme::Scheme;
 use crate::scheme::handshake::HandshakeRule;
 use crate::scheme::template::Template;
@@ -31,6 +32,7 @@ use fields::Fields;
 use handshake::Handshake;
 use options::Key;
 pub(crate) use options::Options;
+pub use options::{MAX_EXPOSED, MAX_POINTER_BYTES};
 pub use setting::{Setting, SettingKind};
 
 /// The most secrets of one source: each of them costs a hash of the body if a signature matches none.
@@ -88,6 +90,9 @@ pub struct Provider {
     /// A batch is one event: it is stored, deduplicated and delivered as it came.
     #[serde(default)]
     pub items: Option<String>,
+    /// How its events name the job that they are about; `None` if they are about none, or if that is not known.
+    #[serde(default)]
+    pub job: Option<JobRule>,
     pub delivery: DeliveryFacts,
     /// The answer to an event, unless the source's own settings give another.
     #[serde(default)]
@@ -122,7 +127,7 @@ pub struct DeliveryFacts {
     pub unconfirmed: bool,
 }
 
-/// The places of the id and the type in a source's events.
+/// The places of the id, the type and the job in a source's events.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
     /// The places of the id, each with whether it counts without the body.
@@ -130,6 +135,8 @@ pub(crate) struct Places {
     pub(crate) types: Vec<Template>,
     /// As [`Provider::resend_changes_body`], unless the owner says otherwise.
     pub(crate) resend_changes_body: bool,
+    /// The places of the job.
+    pub(crate) job: JobPlaces,
 }
 
 /// The settings of a source that its owner gives.
@@ -166,6 +173,13 @@ pub fn find(id: &str) -> Option<&'static Provider> {
 #[must_use]
 pub fn quarantine_limits(config: &Value) -> QuarantineLimits {
     Options::read(&mut Fields::new(config), u64::MAX).quarantine
+}
+
+/// The JSON pointers of the fields of bodies that a source with the owner's `config` shows to the holder of an await
+/// token. Problems of the config are ignored: they were reported when the source was saved.
+#[must_use]
+pub fn exposed(config: &Value) -> Vec<String> {
+    Options::read(&mut Fields::new(config), u64::MAX).expose
 }
 
 impl Provider {
@@ -231,6 +245,12 @@ impl Provider {
             Some(Key::None) => Vec::new(),
             Some(Key::Template(template)) => vec![template],
         };
+        let keys = match options.job_key {
+            None => self.job.as_ref().map(|rule| rule.id.clone()).unwrap_or_default(),
+            Some(Key::None) => Vec::new(),
+            Some(Key::Template(template)) => vec![template],
+        };
+        let job = JobPlaces { rule: self.job.clone().filter(|_| !keys.is_empty()), keys };
         let types =
             options.event_type.map_or_else(|| self.event_type.clone(), |reference| vec![Template::of(reference)]);
         let settings = self.read_settings(&mut fields);
@@ -239,7 +259,7 @@ impl Provider {
             scheme.as_ref().is_some_and(|scheme| id.references().all(|reference| scheme.identifies(reference)))
         };
         let ids = ids.into_iter().map(|id| (alone(&id), id)).map(|(alone, id)| (id, alone)).collect();
-        Places { ids, types, resend_changes_body }
+        Places { ids, types, resend_changes_body, job }
     }
 
     fn read_settings(&self, fields: &mut Fields<'_>) -> BTreeMap<&str, String> {

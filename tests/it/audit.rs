@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::calls::{Ids, Operation, operations};
 
 /// The calls that may change nothing, with the reason.
-const CHANGE_NOTHING: [(&str, &str); 2] = [
+const CHANGE_NOTHING: [(&str, &str); 4] = [
     ("post /v1/deliveries/release", "no delivery is held"),
     ("post /v1/unreadable-messages/release", "no message is unreadable"),
+    ("post /v1/await", "it only waits"),
+    ("post /v1/await-tokens", "an await token is not stored"),
 ];
 
 /// The newest entry of the audit log.

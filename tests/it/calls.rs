@@ -87,7 +87,7 @@ pub(crate) async fn operations(api: &Api) -> Vec<Operation> {
 impl Operation {
     /// Whether its path names an object by its id.
     pub(crate) fn names_an_object(&self) -> bool {
-        self.path.contains("{id}")
+        self.path.contains("{id}") || self.path.contains("{key}")
     }
 
     /// The noun of its path, such as `sources`.
@@ -97,7 +97,8 @@ impl Operation {
 
     /// Its path with these ids.
     pub(crate) fn path(&self, ids: &Ids) -> String {
-        let path = self.path.replace("{name}", &ids.name);
+        let path = self.path.replace("{name}", &ids.name).replace("{key}", "job");
+        let path = path.replace("{source}", ids.of("sources"));
         if path.contains("{id}") { path.replace("{id}", ids.of(self.noun())) } else { path }
     }
 
@@ -149,6 +150,10 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "patch /v1/customers/{id}" => json!({ "max_sources": 5 }),
         "post /v1/operations" => json!({ "kind": "release_events", "events": { "source": ids.of("sources") } }),
         "patch /v1/replays/{id}" => json!({ "rate_limit": { "limit": 5, "per": "second" } }),
+        "post /v1/await" => {
+            json!({ "any_of": [{ "source": ids.of("sources"), "key": "job" }], "until": "any", "timeout_s": 0 })
+        }
+        "post /v1/await-tokens" => json!({ "source": ids.of("sources"), "key": "job" }),
         "post /v1/tokens" => json!({ "name": "new", "scopes": ["read"] }),
         other => panic!("give {other} a body in tests/it/calls.rs"),
     }

@@ -15,7 +15,7 @@ const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
 /// to the caller, or what belongs to no customer; with the status.
-const ELSEWHERE: [(&str, u16); 26] = [
+const ELSEWHERE: [(&str, u16); 28] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),
     ("get /v1/sources", 200),
@@ -36,6 +36,9 @@ const ELSEWHERE: [(&str, u16); 26] = [
     ("get /v1/whoami", 200),
     ("get /v1/operations", 200),
     ("post /v1/sessions", 201),
+    // They name a source that does not exist.
+    ("post /v1/await", 422),
+    ("post /v1/await-tokens", 422),
     ("get /v1/sessions", 200),
     ("delete /v1/sessions", 200),
     // The caller has a token and no session.

@@ -3,6 +3,8 @@
 
 mod api;
 mod audit;
+mod await_tokens;
+mod awaits;
 mod bodies;
 mod bulk;
 mod by_hand;

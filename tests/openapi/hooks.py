@@ -23,6 +23,7 @@ schemathesis.openapi.format("cel", st.sampled_from(EXPRESSIONS))
 schemathesis.openapi.format("url", st.sampled_from(URLS))
 schemathesis.openapi.format("signing-secret", st.sampled_from(SECRETS))
 schemathesis.openapi.format("key-template", st.sampled_from(["none", "{json:id}", "{h:x-event-id}.{query:id}"]))
+schemathesis.openapi.format("await-until", st.sampled_from(["any", "terminal", *EXPRESSIONS]))
 schemathesis.openapi.format("source-reference", st.sampled_from(OBJECTS["sources"]))
 schemathesis.openapi.format("destination-reference", st.sampled_from(OBJECTS["destinations"]))
 # The objects belong to the default customer. `default` comes first, so that most requests find them.
@@ -46,8 +47,26 @@ def map_path_parameters(context, path_parameters):
 
 
 @schemathesis.hook
+def map_query(context, query):
+    """Lets a call that awaits a job only look, because most jobs never have an event."""
+    if context.operation.path.startswith("/v1/await/"):
+        query = query or {}
+        if is_time(query.get("timeout_s", 55)):
+            query["timeout_s"] = 0
+    return query
+
+
+def is_time(value):
+    """Whether a call could wait for this time."""
+    return type(value) is int and value in range(56)
+
+
+@schemathesis.hook
 def map_body(context, body):
-    """Gives a source a provider and a secret that go together: which secrets are good depends on the provider."""
+    """Lets a call that awaits jobs only look, and gives a source a provider and a secret that go together: which secrets are good depends on the provider."""
+    if context.operation.path == "/v1/await" and isinstance(body, dict):
+        if body.get("timeout_s") is None or is_time(body["timeout_s"]):
+            body["timeout_s"] = 0
     if context.operation.path.startswith("/v1/sources") and isinstance(body, dict) and body.get("provider") in OBJECTS["providers"]:
         secrets = body.get("secrets")
         if secrets is None or (isinstance(secrets, list) and all(isinstance(secret, str) for secret in secrets)):
@@ -76,6 +95,8 @@ RULES = [
     (r"^PUT /v1/customers/by-name", r"^name$", "the name in the body is the one in the path"),
     (r"^(POST|PUT|PATCH) /v1/customers", r"^body_retention_days$",
      "bodies are kept for no longer than those of the deployment"),
+    (r"^(GET|POST) /v1/await", r"^(|until|source|key|(any_of|all_of)(\[\d+\]\.(source|key))?)$",
+     "one of any_of and all_of is given; the source has a job key, and end states for until=terminal"),
     (r"", r"^customer$", "the header and the parameter name the same customer"),
     (r"^GET ", r"^(source|destination)$", "a list of all customers takes ids, because a name belongs to one customer"),
 ]

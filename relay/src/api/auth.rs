@@ -2,18 +2,26 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, SET_COOKIE};
 use http::request::Parts;
-use http::{Extensions, HeaderMap};
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, Uri};
 use tower_http::request_id::RequestId;
+use url::form_urlencoded;
 
 use super::problem::ApiError;
 use super::server::Peer;
 use super::site::{self, Site};
-use crate::control::{Actor, Control, Error, authentication};
+use crate::control::{Actor, Control, Error, authentication, await_tokens};
+
+/// The path of the call that awaits one job, which alone takes await tokens.
+pub(super) const AWAIT_PATH: &str = "/v1/await/{source}/{key}";
+
+/// The query parameter with an await token.
+pub(super) const AWAIT_TOKEN_PARAMETER: &str = "token";
 
 /// Passes a request on if it has a token or a session that is accepted. If it has an `Authorization` header, that alone
 /// counts.
@@ -23,6 +31,14 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let from = caller(request.extensions());
+    if let Some(token) = await_token(&request) {
+        let grant = authentication::authenticate_await(&control, &token, from).await?;
+        if let Some(uri) = without_token(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        request.extensions_mut().insert(grant);
+        return Ok(next.run(request).await);
+    }
     let headers = request.headers();
     let actor = if headers.contains_key(AUTHORIZATION) {
         let token = token(headers).ok_or(ApiError::Unauthorized)?;
@@ -44,6 +60,29 @@ pub(crate) async fn authenticate(
     let actor = actor.requesting(request_id(request.extensions()));
     request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
+}
+
+/// The await token of a request to await one job; `None` if it has none.
+fn await_token(request: &Request) -> Option<String> {
+    let path = request.extensions().get::<MatchedPath>()?;
+    if path.as_str() != AWAIT_PATH {
+        return None;
+    }
+    if request.headers().contains_key(AUTHORIZATION) {
+        return token(request.headers()).filter(|token| await_tokens::has_form(token)).map(str::to_owned);
+    }
+    let query = form_urlencoded::parse(request.uri().query()?.as_bytes());
+    query.into_iter().find(|(name, _)| name == AWAIT_TOKEN_PARAMETER).map(|(_, token)| token.into_owned())
+}
+
+/// The URI without the await token, which no handler and no log needs; `None` if it has none.
+fn without_token(uri: &Uri) -> Option<Uri> {
+    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+    let others = pairs.filter(|(name, _)| name != AWAIT_TOKEN_PARAMETER);
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{}?{query}", uri.path())).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// The address of the caller.

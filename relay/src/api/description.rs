@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::auth::AWAIT_PATH;
 use super::problem::refusals;
 use crate::control::schema;
 
@@ -57,8 +58,18 @@ pub(super) const CUSTOMER_HEADER: &str = "Tidegate-Customer";
 pub(super) const CUSTOMER_PARAMETER: &str = "customer";
 
 /// The nouns of calls that act for a customer.
-const OWNED: [&str; 8] =
-    ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats"];
+const OWNED: [&str; 10] = [
+    "sources",
+    "destinations",
+    "routes",
+    "events",
+    "deliveries",
+    "replays",
+    "rejections",
+    "stats",
+    "await",
+    "await-tokens",
+];
 
 /// The lists that can be of all customers.
 const LISTS_OF_ALL: [&str; 7] =
@@ -133,17 +144,26 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     operation["operationId"] = id.replace('-', "_").into();
     let shape = Shape {
         guarded: is_guarded(operation),
-        names_something: path.contains("{id}"),
+        names_something: path.contains("{id}") || path == AWAIT_PATH,
         has_body: matches!(method, "post" | "put" | "patch"),
         path,
     };
     name_customers(path, method, operation);
     accept_sessions(operation);
+    if path == AWAIT_PATH
+        && let Some(required) = operation["security"].as_array_mut()
+    {
+        required.push(json!({ "await_token": [] }));
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter["in"] == "query" {
             not_null(&mut parameter["schema"]);
         } else if parameter["in"] == "path" {
-            let (thing, named_by) = named_in(path);
+            let (thing, named_by) = match parameter["name"].as_str() {
+                Some("source") => ("source", "id or name"),
+                Some("key") => ("job", "key"),
+                Some(_) | None => named_in(path),
+            };
             let named_by = if parameter["name"] == "name" { "name" } else { named_by };
             parameter["description"] = format!("The {named_by} of the {thing}.").into();
         }

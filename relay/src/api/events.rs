@@ -29,6 +29,8 @@ pub struct EventQuery {
     event_type: Option<String>,
     /// Only events with this key: the provider's id of the event, or the value of `key` in the `config` of the source.
     key: Option<String>,
+    /// Only events that are about the job with this key.
+    job_key: Option<String>,
     /// Only events with this verification result.
     verification: Option<Verification>,
     /// Only events received at or after this time (RFC 3339).
@@ -53,8 +55,8 @@ pub(super) async fn list(
     actor: Actor,
     Params(query): Params<EventQuery>,
 ) -> Result<Json<Page<Event>>, ApiError> {
-    let EventQuery { source, event_type, key, verification, after, before, limit, cursor } = query;
-    let filter = EventFilter { source, event_type, key, verification, after, before };
+    let EventQuery { source, event_type, key, job_key, verification, after, before, limit, cursor } = query;
+    let filter = EventFilter { source, event_type, key, job_key, verification, after, before };
     Ok(Json(events::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
 }
 

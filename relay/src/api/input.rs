@@ -77,6 +77,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
+/// The variable parts of a path that has several.
+pub(crate) struct Segments<const N: usize>(pub(crate) [String; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Segments<N> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| ApiError::NoSuchCall)?;
+        let mut values = Vec::new();
+        for (name, value) in &params {
+            without_nul(name, &[value], "%00")?;
+            values.push(value.to_owned());
+        }
+        values.try_into().map(Self).map_err(|_| ApiError::NoSuchCall)
+    }
+}
+
 /// Refuses a query that contains the character NUL.
 pub(super) fn query_without_nul(query: &str) -> Result<(), ApiError> {
     form_urlencoded::parse(query.as_bytes()).try_for_each(|(name, value)| without_nul(&name, &[&name, &value], "%00"))

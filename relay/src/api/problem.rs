@@ -135,7 +135,8 @@ impl ApiError {
         if let Self::Refused(control::Error::TooManyWrongTokens(wait)) = self {
             return Some(whole_seconds(*wait));
         }
-        (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)
+        let waits_for_others = matches!(self, Self::Refused(control::Error::TooManyWaiting));
+        (waits_for_others || self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)
     }
 
     fn detail(&self) -> String {
@@ -266,6 +267,15 @@ fn class_of(error: &control::Error) -> Class {
         Error::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "database unavailable", "unavailable")
         }
+        Error::TooManyWaiting => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "/problems/too-many-waiting",
+            "too many waiting calls of this token",
+            "too_many_waiting",
+        ),
+        Error::NoRoomToWait => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many waiting calls", "no_room_to_wait")
+        }
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many event bodies in memory", "busy"),
         Error::NotActive(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-active", "change saved but not yet active", "not_active")
@@ -314,6 +324,8 @@ fn log(error: &control::Error) {
         | Error::Conflict(_)
         | Error::StillUnreadable(_)
         | Error::NotReady(_)
+        | Error::TooManyWaiting
+        | Error::NoRoomToWait
         | Error::Busy
         | Error::WrongClock(_) => {}
     }
@@ -407,7 +419,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
             ..refusal(
                 429,
                 "TooManyWrongTokens",
-                "Too many wrong tokens have come from this address, so the token was not looked up.",
+                "Too many wrong tokens have come from this address, so the token was not looked up, or the token has \
+                 too many waiting calls; `code` says which.",
             )
         },
         refusal(500, "Internal", "An internal error occurred. The relay's log contains the cause."),
@@ -418,8 +431,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
                 503,
                 "Unavailable",
                 "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
-                 a saved change is not active yet, or other requests hold too many event bodies; `code` identifies the \
-                 cause.",
+                 a saved change is not active yet, other requests hold too many event bodies, or too many calls are \
+                 waiting; `code` identifies the cause.",
             )
         },
         refusal(

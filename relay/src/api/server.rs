@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,8 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-/// The maximum number of connections at a time.
+/// The maximum number of connections at a time, without those whose call waits.
 pub const MAX_CONNECTIONS: usize = 1_024;
+
+/// How many connections may be open at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of connections whose call does not wait.
+    pub connections: usize,
+    /// Of connections whose call waits.
+    pub waiting: usize,
+}
 
 /// Time limits for callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,60 @@ impl Default for Patience {
     }
 }
 
+/// The place of a connection among those of the API, in the extensions of each request. A call that waits lends it to
+/// another connection: calls that wait for minutes must not keep others out.
+#[derive(Debug, Clone)]
+pub(super) struct Place(Arc<Mutex<Taken>>);
+
+#[derive(Debug)]
+struct Taken {
+    slots: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Of one of the two. Dropping it frees the place.
+    _held: OwnedSemaphorePermit,
+    is_lent: bool,
+}
+
+/// There is no place for another connection that waits.
+#[derive(Debug)]
+pub(super) struct NoPlace;
+
+impl Place {
+    fn new(slots: &Arc<Semaphore>, waiting: &Arc<Semaphore>, held: OwnedSemaphorePermit) -> Self {
+        let (slots, waiting) = (Arc::clone(slots), Arc::clone(waiting));
+        Self(Arc::new(Mutex::new(Taken { slots, waiting, _held: held, is_lent: false })))
+    }
+
+    /// Moves the connection to the places of those that wait.
+    ///
+    /// # Errors
+    /// Returns [`NoPlace`] if all of these are taken.
+    pub(super) fn lend(&self) -> Result<(), NoPlace> {
+        let mut taken = self.taken();
+        if !taken.is_lent {
+            taken._held = Arc::clone(&taken.waiting).try_acquire_owned().map_err(|_| NoPlace)?;
+            taken.is_lent = true;
+        }
+        Ok(())
+    }
+
+    /// Moves the connection back. False if its place is taken: then the connection has to end after its response.
+    pub(super) fn take_back(&self) -> bool {
+        let mut taken = self.taken();
+        if taken.is_lent
+            && let Ok(held) = Arc::clone(&taken.slots).try_acquire_owned()
+        {
+            taken._held = held;
+            taken.is_lent = false;
+        }
+        !taken.is_lent
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The address of the caller, in the extensions of each request. Behind a proxy it is that of the proxy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
@@ -52,19 +115,15 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// connections are closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, with at most this number of `connections` at a time. Then it accepts no more connections, and
+/// Serves until `stop`, with at most as many connections at a time as there is `room` for. Then it accepts no more connections, and
 /// waits until the requests in flight have been answered.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    connections: usize,
-    patience: Patience,
-    stop: CancellationToken,
-) {
-    let slots = Arc::new(Semaphore::new(connections));
+pub async fn serve(listener: TcpListener, router: Router, room: Room, patience: Patience, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(room.connections));
+    let waiting = Arc::new(Semaphore::new(room.waiting));
     let tasks = TaskTracker::new();
     while let Some((socket, slot)) = accept(&listener, &slots, &stop).await {
-        tasks.spawn(connection(socket, router.clone(), patience, stop.clone(), slot));
+        let place = Place::new(&slots, &waiting, slot);
+        tasks.spawn(connection(socket, router.clone(), patience, stop.clone(), place));
     }
     // A client that connects from now on is refused and tries another replica.
     drop(listener);
@@ -96,13 +155,7 @@ async fn accept(
     }
 }
 
-async fn connection(
-    socket: TcpStream,
-    router: Router,
-    patience: Patience,
-    stop: CancellationToken,
-    _slot: OwnedSemaphorePermit,
-) {
+async fn connection(socket: TcpStream, router: Router, patience: Patience, stop: CancellationToken, place: Place) {
     // Otherwise a response in two writes waits for the caller's delayed acknowledgement.
     if socket.set_nodelay(true).is_err() {
         return;
@@ -111,6 +164,7 @@ async fn connection(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let mut router = router.clone();
         request.extensions_mut().insert(Peer(peer.ip()));
+        request.extensions_mut().insert(place.clone());
         async move {
             let answered: Result<_, Infallible> =
                 router.call(request.map(|body| Timed::new(body, patience.body))).await;

@@ -100,6 +100,9 @@ fn every_call_is_described() {
         "delete /v1/sessions",
         "delete /v1/sessions/current",
         "post /v1/sessions/{id}/end",
+        "get /v1/await/{source}/{key}",
+        "post /v1/await",
+        "post /v1/await-tokens",
     ]);
     let described = described();
     let operations = operations(&described);
@@ -200,7 +203,7 @@ fn every_call_except_the_health_checks_needs_a_token_and_every_status_is_describ
         let statuses = statuses(&operation);
         let has = |wanted: &[u16]| wanted.iter().all(|status| statuses.contains(status));
         assert!(has(&[500, 504]) && (open || has(&[400, 401, 422, 429, 503])), "{name}: {statuses:?}");
-        assert_eq!(has(&[404]), name.contains("{id}"), "{name}: {statuses:?}");
+        assert_eq!(has(&[404]), name.contains("{id}") || name.contains("{key}"), "{name}: {statuses:?}");
         assert!(operation.get("requestBody").is_none() || has(&[408, 413]), "{name}: {statuses:?}");
     }
     let conflicts = ["post /v1/sources", "delete /v1/sources/{id}", "post /v1/deliveries/{id}/retry"];

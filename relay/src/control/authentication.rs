@@ -17,6 +17,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::Control;
 use super::actor::{Actor, Owner, Session, Who};
+use super::await_tokens::{self, Grant};
 use super::error::Error;
 use super::scope::{Scope, Scopes};
 use super::token_form::{Hash, hash, is_session, is_token, root_proof};
@@ -71,6 +72,32 @@ pub async fn authenticate_session(control: &Control, session: &str, from: IpAddr
     }
     let groups = control.config.oidc.as_ref().map(|oidc| oidc.groups.as_slice()).unwrap_or_default();
     Ok(session_actor(presented, groups))
+}
+
+/// What this await token allows. `from` is the address of the caller.
+///
+/// # Errors
+/// Returns [`Error::Unauthenticated`] if it is no await token or counts no more, [`Error::TooManyWrongTokens`] if the
+/// address has sent too many wrong tokens, or an error if the query fails.
+pub async fn authenticate_await(control: &Control, token: &str, from: IpAddr) -> Result<Grant, Error> {
+    let hash = hash(token);
+    check_wait(control, from, &hash)?;
+    let opened = await_tokens::open(control, token);
+    let counts = |grant: &Grant| grant.counts(OffsetDateTime::now_utc(), &control.config.admin_tokens);
+    let Some(grant) = opened.filter(counts) else { return Err(wrong(control, from, &hash)) };
+    if !still_counts(control, &grant).await? {
+        return Err(wrong(control, from, &hash));
+    }
+    with(&control.wrong_tokens, |wrong| wrong.accepted(hash, Instant::now()));
+    Ok(grant)
+}
+
+/// Whether the token with which an await token was made still counts, and its customer still exists.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn still_counts(control: &Control, grant: &Grant) -> Result<bool, Error> {
+    Ok(store::jobs::maker_counts(&control.pool, grant.customer, grant.maker_token()).await?)
 }
 
 /// Notes that a session was made, so that its browser need not wait because of wrong tokens from its address.

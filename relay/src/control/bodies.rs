@@ -56,7 +56,8 @@ impl Bodies {
         Ok(read.await?.map(|bytes| Body { bytes, _reserved: reserved }))
     }
 
-    async fn reserve(&self, size: i32, within: Duration) -> Result<OwnedSemaphorePermit, Error> {
+    /// Reserves `size` bytes, waiting for them at most `within`.
+    pub(super) async fn reserve(&self, size: i32, within: Duration) -> Result<OwnedSemaphorePermit, Error> {
         // A body is smaller than all of the bytes; a row that says otherwise must not wait for ever.
         let bytes = u32::try_from(size).unwrap_or(0).min(u32::try_from(MAX_BYTES).unwrap_or(u32::MAX));
         let reserved = Arc::clone(&self.free).acquire_many_owned(bytes);

@@ -11,6 +11,7 @@ use store::{Constraint, Kind};
 use super::field_error::FieldError;
 use super::scope::Scope;
 use crate::history::Retention;
+use crate::waiters::{MAX_WAITERS, MAX_WAITERS_OF_TOKEN};
 
 /// Why a request is refused or fails. An interface translates it; the REST API makes a problem document of it.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub enum Error {
     Edge(String),
     /// The database does not respond. The text is for the log.
     Unavailable(String),
+    /// The token has too many waiting calls.
+    TooManyWaiting,
+    /// The relay has too many waiting calls.
+    NoRoomToWait,
     /// The bodies of events that other requests hold leave no room for one more.
     Busy,
     /// A change is stored but not yet active on this replica. The text is for the log.
@@ -65,6 +70,8 @@ pub enum Forbidden {
     Bound,
     /// It is a session, and only a token makes a session.
     OfASession,
+    /// It is a session, and an await token ends with the token with which it was made.
+    AwaitTokenOfASession,
 }
 
 impl Forbidden {
@@ -89,6 +96,10 @@ impl Forbidden {
             }
             Self::OfASession => {
                 "a session is made of a token, not of another session; send the token in the header Authorization"
+                    .to_owned()
+            }
+            Self::AwaitTokenOfASession => {
+                "an await token is made with a token, not with a session; send the token in the header Authorization"
                     .to_owned()
             }
         }
@@ -353,6 +364,14 @@ impl Error {
                  reads slowly holds its bodies longer"
                     .to_owned()
             }
+            Self::TooManyWaiting => format!(
+                "this token has {MAX_WAITERS_OF_TOKEN} waiting calls at this relay, counting those with its await tokens; \
+                 retry when one of them has ended"
+            ),
+            Self::NoRoomToWait => format!(
+                "{MAX_WAITERS} calls are waiting at this relay, or as many as its open files allow; retry in a moment, or \
+                 at another replica"
+            ),
             Self::NotReady(problems) => problems.join("; "),
             Self::Internal(_) => {
                 "an internal error occurred; the relay's log has the cause under the x-request-id of this response. \
@@ -382,6 +401,8 @@ impl Error {
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
             | Self::NotReady(_)
+            | Self::TooManyWaiting
+            | Self::NoRoomToWait
             | Self::Busy
             | Self::WrongClock(_) => None,
         }

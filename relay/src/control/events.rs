@@ -72,6 +72,24 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub body_erased_at: Option<Timestamp>,
+    /// The job of an AI provider that the event is about. Absent if it is about none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub job: Option<EventJob>,
+}
+
+/// The job of an AI provider that an event is about.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventJob {
+    /// The provider's id of the job, or the value of `job_key` in the `config` of the source.
+    pub key: String,
+    /// The state of the job, as the provider writes it; null if the event has none.
+    #[schema(required = true)]
+    pub state: Option<String>,
+    /// Whether the event ends the job, and how: true if well, false if badly. Null if the job goes on, or if the end
+    /// states of the provider are not known.
+    #[schema(required = true)]
+    pub good: Option<bool>,
 }
 
 /// Why the verification of an event failed.
@@ -114,6 +132,8 @@ pub struct EventFilter {
     pub event_type: Option<String>,
     /// The provider's id of the event.
     pub key: Option<String>,
+    /// The key of the job that the event is about.
+    pub job_key: Option<String>,
     pub verification: Option<Verification>,
     /// Received at or after this time (RFC 3339).
     pub after: Option<String>,
@@ -149,6 +169,7 @@ pub async fn list(
         source,
         event_type: filter.event_type,
         provider_event_id: filter.key,
+        job_key: filter.job_key,
         verification: filter.verification,
     };
     let mut search = events::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;
@@ -215,7 +236,8 @@ fn view<'a>(row: &'a EventRow, body: &'a [u8]) -> EventView<'a> {
     EventView::of(&row.meta, row.source_name.as_deref().unwrap_or_default(), body)
 }
 
-fn summary(row: SummaryRow) -> Event {
+pub(super) fn summary(row: SummaryRow) -> Event {
+    let (state, good) = (row.job_state, row.job_good);
     Event {
         id: row.id,
         customer: None,
@@ -230,5 +252,6 @@ fn summary(row: SummaryRow) -> Event {
         copies: row.copies,
         same_key_as: row.same_key_as,
         body_erased_at: row.body_erased_at.map(Timestamp),
+        job: row.job_key.map(|key| EventJob { key, state, good }),
     }
 }

@@ -172,6 +172,11 @@ impl Problems {
         }
     }
 
+    /// Whether a problem was noted.
+    pub(super) fn has_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Returns the problems as an error, if there are any.
     pub(super) fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }

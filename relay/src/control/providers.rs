@@ -1,6 +1,7 @@
 //! The catalogue of providers: how each signs and delivers, and what its sources need.
 
 use serde::Serialize;
+use shared::job::JobRule;
 use shared::provider::{self, Confidence, SecretNeed, SettingKind};
 use shared::source::Acknowledgement;
 use utoipa::ToSchema;
@@ -56,6 +57,10 @@ pub struct Provider {
     /// If one request contains several items: the JSON pointer of the array that contains them; otherwise null.
     #[schema(required = true)]
     pub items: Option<&'static str>,
+    /// How events name the job of the provider that they are about, for `/v1/await`; null if they are about none, or if
+    /// that is not known.
+    #[schema(required = true)]
+    pub job: Option<ProviderJob>,
     /// The number of kinds of handshake requests that the edge answers for this provider.
     pub handshakes: usize,
     /// How the provider sends webhooks.
@@ -98,6 +103,21 @@ pub struct ProviderSetting {
     pub default: Option<&'static str>,
     /// What to set it to.
     pub help: &'static str,
+}
+
+/// How the events of a provider name the job that they are about.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProviderJob {
+    /// Where the job key is read from. The first entry that is present in the request is used.
+    pub id: Vec<String>,
+    /// Where the state of the job is read from; an event that has none of them has the empty state.
+    pub state: Vec<String>,
+    /// The states in which a job has ended well. `*` at the beginning stands for any text.
+    pub good: Vec<&'static str>,
+    /// The states in which a job has ended badly, in the same form. A state of neither list is progress.
+    pub bad: Vec<&'static str>,
+    /// Whether the event at the end carries the result. If not, the result has to be fetched from the provider.
+    pub carries_result: bool,
 }
 
 /// How a provider sends webhooks.
@@ -180,6 +200,7 @@ fn view(provider: &'static provider::Provider) -> Provider {
         event_type: provider.event_type.iter().map(ToString::to_string).collect(),
         resend_changes_body: provider.resend_changes_body,
         items: provider.items.as_deref(),
+        job: provider.job.as_ref().map(job),
         handshakes: provider.handshakes.len(),
         delivery: ProviderDelivery {
             success: &delivery.success,
@@ -188,6 +209,16 @@ fn view(provider: &'static provider::Provider) -> Provider {
             unconfirmed: delivery.unconfirmed,
         },
         acknowledgement: acknowledgement(&provider.acknowledgement),
+    }
+}
+
+fn job(rule: &'static JobRule) -> ProviderJob {
+    ProviderJob {
+        id: rule.id.iter().map(ToString::to_string).collect(),
+        state: rule.state.iter().map(ToString::to_string).collect(),
+        good: rule.good.iter().map(String::as_str).collect(),
+        bad: rule.bad.iter().map(String::as_str).collect(),
+        carries_result: rule.carries_result,
     }
 }
 

@@ -24,6 +24,7 @@ use super::event_types;
 use super::name::MAX_NAME;
 use super::rate::MAX_LIMIT;
 use super::static_headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
+use crate::intake::routing::LONGEST_NAME_BYTES;
 
 macro_rules! schemas {
     ($($(#[$doc:meta])* $name:ident = $json:expr;)*) => {
@@ -99,6 +100,21 @@ schemas! {
     DestinationReference = reference("destination", "destination-reference");
     /// The id or the name of a customer.
     CustomerReference = reference("customer", "customer-reference");
+    /// The key of a job.
+    JobKey = json!({
+        "type": "string", "minLength": 1, "maxLength": LONGEST_NAME_BYTES,
+        "description": "The key of a job: the provider's id of it, or the value of `job_key` in the `config` of the source.",
+        "examples": ["ufawqhfynnddngldkgtslldrkq"],
+    });
+    /// Which event of a job ends a wait.
+    AwaitUntil = json!({
+        "type": "string", "format": "await-until", "minLength": 1, "maxLength": MAX_SOURCE_BYTES,
+        "description": "Which event of a job ends the wait. `terminal`: one that ends the job, well or badly. `any`: any \
+            event. Otherwise a CEL expression on `event`, `headers` and `body`, such as `body.progress > 50`: an event \
+            for which it is true. It is evaluated for the newest 32 events of the job, and an event on which it fails \
+            does not end the wait. An expression that reads `body` needs the scope `bodies`. Default: `terminal`.",
+        "examples": ["terminal", "any", "body.status == 'succeeded'"],
+    });
     /// The position after the last row of a page.
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
@@ -457,6 +473,22 @@ fn source_config() -> Value {
                 "type": ["boolean", "null"],
                 "description": "Whether a request with a known key but a different body is a copy. If null, the value \
                     of the provider is used.",
+            },
+            "job_key": {
+                "description": "What identifies the job that an event is about, for `/v1/await`: a template such as \
+                    `{json:id}`, a place in the request, or `none` if events are about no job. If null, the place that \
+                    the provider defines is used.",
+                "oneOf": [
+                    { "type": "null" },
+                    { "type": "string", "format": "key-template", "maxLength": 1_024 },
+                    reference_to("EventPlace"),
+                ],
+            },
+            "expose": {
+                "type": ["array", "null"], "maxItems": provider::MAX_EXPOSED,
+                "description": "The fields of the body that the holder of an await token sees, as JSON pointers \
+                    (RFC 6901). A field inside an array is left out.",
+                "items": { "type": "string", "pattern": "^/[^\\u0000]*$", "maxLength": provider::MAX_POINTER_BYTES },
             },
             "type": of(
                 "Where to read the event type from. If null, the place that the provider defines is used.",

@@ -133,7 +133,7 @@ fn event(
     source: &Source,
     routed: &Routed,
 ) {
-    let Extracted { provider_event_id, event_type, dedupe_key } = routed.names.clone();
+    let Extracted { provider_event_id, event_type, dedupe_key, job } = routed.names.clone();
     let deliveries = deliveries(snapshot, &routed.answers);
     let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
     if !items.is_empty() {
@@ -153,6 +153,7 @@ fn event(
         event_type,
         provider_event_id,
         dedupe_key,
+        job,
         method: without_nul(header.method.clone()),
         query: without_nul(header.query.clone()),
         headers: storable(&header.headers),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use expression::Evaluator;
 use shared::envelope::{EventHeader, Verification};
 use shared::extract::Extracted;
+use shared::job::Job;
 use tokio::time::Instant;
 
 use super::message::{Arrival, Content, without_nul};
@@ -107,9 +108,9 @@ async fn evaluate(
 }
 
 fn names(header: &EventHeader, body: &[u8], source: &Source) -> Extracted {
-    let Extracted { provider_event_id, event_type, dedupe_key } = match &source.extractor {
+    let Extracted { provider_event_id, event_type, dedupe_key, job } = match &source.extractor {
         Some(extractor) => extractor.extract(&header.query, &header.headers, body),
-        None => Extracted { provider_event_id: None, event_type: None, dedupe_key: None },
+        None => Extracted::default(),
     };
     // An index entry has a size limit. A value longer than any id or type is not worth searching for; the dedupe key is
     // a hash of it.
@@ -119,5 +120,6 @@ fn names(header: &EventHeader, body: &[u8], source: &Source) -> Extracted {
         Verification::Failed(_) => None,
         Verification::Verified | Verification::Stale | Verification::Unsigned => dedupe_key,
     };
-    Extracted { provider_event_id: kept(provider_event_id), event_type: kept(event_type), dedupe_key }
+    let job = job.and_then(|job| Some(Job { key: kept(Some(job.key))?, state: kept(job.state), end: job.end }));
+    Extracted { provider_event_id: kept(provider_event_id), event_type: kept(event_type), dedupe_key, job }
 }

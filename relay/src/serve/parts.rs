@@ -59,6 +59,7 @@ impl Parts {
             holding: Arc::default(),
             unreadable_due: Arc::default(),
             held: Arc::default(),
+            waiters: Arc::default(),
         };
         let handover = Handover {
             config: Arc::clone(&config),
@@ -85,6 +86,7 @@ impl Parts {
             edge_pending,
             clock: Arc::clone(&intake.clock),
             releaser,
+            waiters: Arc::clone(&intake.waiters),
             wakers: Arc::default(),
             last_use: Arc::default(),
             oidc,

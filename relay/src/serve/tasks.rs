@@ -75,8 +75,8 @@ impl Tasks {
 }
 
 fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>) {
-    let (router, connections) = (api::router(app), descriptors::api_connections(files));
-    let serving = api::server::serve(listener, router, connections, Patience::default(), group.stop_signal());
+    let (router, room) = (api::router(app), descriptors::api_room(files, &app.config));
+    let serving = api::server::serve(listener, router, room, Patience::default(), group.stop_signal());
     group.spawn("REST API", serving);
 }
 

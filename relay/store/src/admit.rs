@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::event::Verification;
 use model::held_by::HeldBy;
 use shared::id::{EventId, RejectionId, SourceId};
+use shared::job::End;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -223,6 +224,9 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
     let mut failure_details = Vec::with_capacity(events.len());
     let mut same_keys = Vec::with_capacity(events.len());
     let mut bodies = Vec::with_capacity(events.len());
+    let mut job_keys = Vec::with_capacity(events.len());
+    let mut job_states = Vec::with_capacity(events.len());
+    let mut jobs_good = Vec::with_capacity(events.len());
     for event in events {
         ids.push(event.id.uuid());
         customer_ids.push(event.customer_id.uuid());
@@ -238,18 +242,24 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
         failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
         same_keys.push(copies.same_key.get(&event.id).map(|id| id.uuid()));
         bodies.push(event.body.as_slice());
+        job_keys.push(event.job.as_ref().map(|job| job.key.as_str()));
+        job_states.push(event.job.as_ref().and_then(|job| job.state.as_deref()));
+        jobs_good.push(event.job.as_ref().and_then(|job| job.end).map(|end| end == End::Good));
     }
     let stored = sqlx::query_scalar!(
         r#"with stored as (
                insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
-                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as)
+                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as, job_key,
+                                   job_state, job_good)
                select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                      octet_length(body), verification, failure_cause, failure_detail, same_key_as
+                      octet_length(body), verification, failure_cause, failure_detail, same_key_as, job_key, job_state,
+                      job_good
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
                            $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[],
-                           $14::uuid[])
+                           $14::uuid[], $15::text[], $16::text[], $17::bool[])
                     as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                              verification, body, failure_cause, failure_detail, same_key_as)
+                              verification, body, failure_cause, failure_detail, same_key_as, job_key, job_state,
+                              job_good)
                on conflict (id) do nothing
                returning id
            ), bodies as (
@@ -273,6 +283,9 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
         &failure_causes as &[Option<&str>],
         &failure_details as &[Option<&str>],
         &same_keys as &[Option<Uuid>],
+        &job_keys as &[Option<&str>],
+        &job_states as &[Option<&str>],
+        &jobs_good as &[Option<bool>],
     )
     .fetch_all(connection)
     .await?;

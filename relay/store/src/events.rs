@@ -34,6 +34,12 @@ pub struct SummaryRow {
     pub same_key_as: Option<EventId>,
     /// When the body was erased; `None` if it was not.
     pub body_erased_at: Option<OffsetDateTime>,
+    /// The job that the event is about; `None` if it is about none.
+    pub job_key: Option<String>,
+    /// The state of the job, as the provider writes it.
+    pub job_state: Option<String>,
+    /// Whether the job has ended well or badly; `None` if it has not ended, or if that is not known.
+    pub job_good: Option<bool>,
 }
 
 /// An event without its body.
@@ -51,6 +57,12 @@ pub struct EventRow {
     pub same_key_as: Option<EventId>,
     /// When the body was erased; `None` if it was not.
     pub body_erased_at: Option<OffsetDateTime>,
+    /// The job that the event is about; `None` if it is about none.
+    pub job_key: Option<String>,
+    /// The state of the job, as the provider writes it.
+    pub job_state: Option<String>,
+    /// Whether the job has ended well or badly; `None` if it has not ended, or if that is not known.
+    pub job_good: Option<bool>,
 }
 
 /// The first copy of an event that has another body.
@@ -66,7 +78,15 @@ pub struct Selection {
     pub source: Option<SourceId>,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
+    pub job_key: Option<String>,
     pub verification: Option<Verification>,
+}
+
+impl Selection {
+    /// Whether it selects few events, to which an index leads.
+    fn is_of_few(&self) -> bool {
+        self.provider_event_id.is_some() || self.job_key.is_some()
+    }
 }
 
 /// A search for a page of events, newest first.
@@ -90,8 +110,7 @@ impl Page {
     /// Returns an error if the query for the customer's sources fails.
     pub async fn begin(pool: &Pool, customer: Option<CustomerId>, selection: Selection, limit: i64) -> Result<Self> {
         let sources = match (selection.source, customer) {
-            // Few events have the same provider id, and an index leads to them.
-            _ if selection.provider_event_id.is_some() => None,
+            _ if selection.is_of_few() => None,
             (Some(source), _) => Some(vec![source]),
             (None, Some(customer)) => own::sources(pool, customer).await?,
             (None, None) => None,
@@ -102,7 +121,7 @@ impl Page {
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        if self.selection.provider_event_id.is_some() && !plain {
+        if self.selection.is_of_few() && !plain {
             return Ok(None);
         }
         let by = search::Events {
@@ -129,13 +148,13 @@ macro_rules! event_page {
             r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
                       sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
                       verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                      same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
+                      same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
                from "# + $owned + r#" owned (id) cross join lateral (
                    select * from events
                    where "# + $of_owned + r#" and (events.customer_id = $1 or $1::uuid is null)
                      and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
                      and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
-                     and events.id >= $6 and events.id < $7
+                     and events.id >= $6 and events.id < $7 and ($9::text is null or job_key = $9)
                    order by events.id desc limit $8
                ) events left join sources on sources.id = events.source_id
                order by events.id desc limit $8"#,
@@ -149,13 +168,13 @@ impl Page {
         let Self { customer, selection, sources, .. } = self;
         let (customer, source) = (customer.map(CustomerId::uuid), selection.source.map(SourceId::uuid));
         let verification = selection.verification.map(Verification::name);
-        let Selection { event_type, provider_event_id, .. } = selection;
+        let Selection { event_type, provider_event_id, job_key, .. } = selection;
         let mut search = pool.begin_range().await?;
         let found = match sources {
             Some(sources) => {
                 let sources: Vec<Uuid> = sources.iter().map(|source| source.uuid()).collect();
                 event_page!(
-                    "unnest($9::uuid[])",
+                    "unnest($10::uuid[])",
                     "source_id = owned.id",
                     customer,
                     source,
@@ -165,6 +184,7 @@ impl Page {
                     range.from,
                     range.until,
                     limit,
+                    job_key.as_deref(),
                     &sources
                 )
                 .fetch_all(&mut *search)
@@ -181,7 +201,8 @@ impl Page {
                     verification,
                     range.from,
                     range.until,
-                    limit
+                    limit,
+                    job_key.as_deref()
                 )
                 .fetch_all(&mut *search)
                 .await
@@ -201,7 +222,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
                   source_id as "source_id!: As<SourceId>", sources.name as "source_name?", received_at, stored_at,
                   type as event_type, provider_event_id, method, query, headers, body_size,
                   verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at
+                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -221,6 +242,9 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         copies: row.copies,
         same_key_as: row.same_key_as.into(),
         body_erased_at: row.body_erased_at,
+        job_key: row.job_key,
+        job_state: row.job_state,
+        job_good: row.job_good,
     }))
 }
 

@@ -55,6 +55,7 @@ pub mod events;
 pub mod expedited;
 pub mod health;
 pub mod held;
+pub mod jobs;
 mod keys;
 pub mod leases;
 pub mod new_event;

@@ -8,6 +8,7 @@ use shared::envelope::Failure;
 use shared::extract::DedupeKey;
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, RouteId, SourceId};
+use shared::job::Job;
 use shared::source::QuarantineLimits;
 
 /// An event to be stored, with the deliveries that its routes make.
@@ -19,6 +20,8 @@ pub struct NewEvent {
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub dedupe_key: Option<DedupeKey>,
+    /// The job of an AI provider that it is about; `None` if it is about none.
+    pub job: Option<Job>,
     pub method: String,
     pub query: String,
     pub headers: HeaderList,

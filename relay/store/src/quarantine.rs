@@ -228,6 +228,7 @@ mod tests {
             event_type: None,
             provider_event_id: None,
             dedupe_key: None,
+            job: None,
             method: String::new(),
             query: String::new(),
             headers: HeaderList::default(),

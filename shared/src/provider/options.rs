@@ -10,7 +10,7 @@ use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits, SafeMethod};
 
 /// The fields that are read here.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 13] = [
     "methods",
     "handshake",
     "tolerance_s",
@@ -22,6 +22,8 @@ pub(super) const NAMES: [&str; 11] = [
     "key",
     "resend_changes_body",
     "type",
+    "job_key",
+    "expose",
 ];
 
 /// A week: more would make a timestamp worthless.
@@ -31,8 +33,12 @@ const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
 /// The longest template of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1_024;
 
-/// The value that switches deduplication off.
+/// The value that switches deduplication off, and for the job key the awaiting of jobs.
 const NO_KEY: &str = "none";
+
+/// The most fields that a source exposes, and the longest JSON pointer to one of them, in bytes.
+pub const MAX_EXPOSED: usize = 32;
+pub const MAX_POINTER_BYTES: usize = 256;
 
 /// The most that a source may keep of requests that fail.
 const MOST_IN_QUARANTINE: QuarantineLimits =
@@ -57,6 +63,10 @@ pub(crate) struct Options {
     pub(crate) resend_changes_body: Option<bool>,
     /// The place of the type of an event.
     pub(crate) event_type: Option<Reference>,
+    /// The key of the job that an event is about.
+    pub(crate) job_key: Option<Key>,
+    /// The JSON pointers of the fields that the holder of an await token sees.
+    pub(crate) expose: Vec<String>,
 }
 
 /// An owner's choice for the key of events.
@@ -91,9 +101,11 @@ impl Options {
             on_stale: on_stale.unwrap_or_default(),
             acknowledgement: fields.inside("acknowledgement", acknowledgement),
             max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
-            key: key(fields),
+            key: key(fields, "key"),
             resend_changes_body: fields.truth("resend_changes_body"),
             event_type: fields.inside("type", place).flatten(),
+            job_key: key(fields, "job_key"),
+            expose: expose(fields),
         }
     }
 }
@@ -154,9 +166,27 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
     Acknowledgement { status, body, content_type }
 }
 
-fn key(fields: &mut Fields<'_>) -> Option<Key> {
-    let Some(text) = fields.value("key").and_then(Value::as_str) else {
-        return fields.inside("key", place).flatten().map(|reference| Key::Template(Template::of(reference)));
+fn expose(fields: &mut Fields<'_>) -> Vec<String> {
+    let Some(value) = fields.value("expose") else { return Vec::new() };
+    let is_pointer = |text: &&str| text.starts_with('/') && text.len() <= MAX_POINTER_BYTES;
+    let pointers = value.as_array().filter(|list| list.len() <= MAX_EXPOSED).and_then(|list| {
+        list.iter().map(|item| item.as_str().filter(is_pointer).map(str::to_owned)).collect::<Option<Vec<_>>>()
+    });
+    pointers.unwrap_or_else(|| {
+        fields.problem(
+            "expose",
+            format!(
+                "must be a list of at most {MAX_EXPOSED} JSON pointers of at most {MAX_POINTER_BYTES} bytes, such as \
+                 [\"/status\", \"/output\"]"
+            ),
+        );
+        Vec::new()
+    })
+}
+
+fn key(fields: &mut Fields<'_>, name: &str) -> Option<Key> {
+    let Some(text) = fields.value(name).and_then(Value::as_str) else {
+        return fields.inside(name, place).flatten().map(|reference| Key::Template(Template::of(reference)));
     };
     if text == NO_KEY {
         return Some(Key::None);
@@ -164,7 +194,7 @@ fn key(fields: &mut Fields<'_>) -> Option<Key> {
     match key_template(text) {
         Ok(template) => Some(Key::Template(template)),
         Err(problem) => {
-            fields.problem("key", problem);
+            fields.problem(name, problem);
             None
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the catalogue with the settings of an owner.
 
 mod handshakes;
+mod jobs;
 mod page;
 pub(crate) mod vectors;
 

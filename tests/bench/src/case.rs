@@ -7,6 +7,7 @@ use harness::error::Result;
 use super::figure::Report;
 use super::options::Options;
 
+pub mod await_jobs;
 pub mod ceiling;
 pub mod chaos;
 pub mod crowd;
@@ -132,6 +133,11 @@ pub const ALL: &[Case] = &[
         name: "customers",
         what: "a thousand customers with ten destinations each, compared with one customer that has all of them",
         run: |options| Box::pin(customers::run(options)),
+    },
+    Case {
+        name: "await",
+        what: "two thousand jobs awaited while one of two relays is killed, and the memory of ten thousand waiting calls",
+        run: |options| Box::pin(await_jobs::run(options)),
     },
     Case {
         name: "snapshots",

@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 23] = [
+pub(in crate::api) const MEANINGS: &[Meanings] = &[
     (
         "DeliveryState",
         "",
@@ -71,6 +71,36 @@ pub(in crate::api) const MEANINGS: [Meanings; 23] = [
                 "the route was deleted or changed, and the transform that was current when the delivery was created \
                  is no longer known",
             ),
+        ],
+    ),
+    (
+        "JobResult",
+        "",
+        &[
+            ("included", "the result is in the event"),
+            (
+                "not_included",
+                "the provider sends only the id of the job, and the result has to be fetched from the provider",
+            ),
+        ],
+    ),
+    (
+        "BodyEncoding",
+        "",
+        &[
+            ("json", "`body` is the JSON value"),
+            ("text", "`body` is a string with the text"),
+            ("base64", "`body` is a string with the bytes in base64"),
+        ],
+    ),
+    (
+        "BodyOmitted",
+        "",
+        &[
+            ("scope", "the token lacks the scope `bodies`"),
+            ("size", "the bodies of the response are larger than 1 MiB; read this one with `GET /v1/events/{id}/body`"),
+            ("gone", "the body is no longer kept"),
+            ("not_exposed", "the caller has an await token, and the source exposes no field of the body"),
         ],
     ),
     (

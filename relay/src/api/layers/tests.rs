@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::api::server::{Patience, serve};
+use crate::api::server::{Patience, Room, serve};
 
 /// Long enough for every expected event, even on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -27,7 +27,8 @@ async fn start(within: Duration) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let router = around(router, within);
-    drop(tokio::spawn(serve(listener, router, 10, Patience::default(), CancellationToken::new())));
+    let room = Room { connections: 10, waiting: 10 };
+    drop(tokio::spawn(serve(listener, router, room, Patience::default(), CancellationToken::new())));
     address
 }
 

@@ -32,7 +32,8 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, connections, patience, stop.clone()));
+        let room = Room { connections, waiting: connections };
+        let serving = tokio::spawn(serve(listener, router, room, patience, stop.clone()));
         Self { address, stop, serving }
     }
 
@@ -152,4 +153,35 @@ async fn a_shutdown_closes_idle_connections_and_answers_requests_in_flight() {
     assert!(rest(in_flight).await.ends_with("done"));
     tokio::time::timeout(SOON, server.serving).await.expect("the server stops").expect("without a panic");
     assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+/// A call that lends its place, says so, and waits until it is allowed to end.
+fn waiting_router(waits: &Arc<AtomicUsize>, end: &Arc<Notify>) -> Router {
+    let (waits, end) = (Arc::clone(waits), Arc::clone(end));
+    let wait = move |axum::Extension(place): axum::Extension<Place>| async move {
+        if place.lend().is_err() {
+            return "no place";
+        }
+        waits.fetch_add(1, SeqCst);
+        end.notified().await;
+        if place.take_back() { "back" } else { "lent" }
+    };
+    router().route("/wait", get(wait))
+}
+
+#[tokio::test]
+async fn a_call_that_waits_leaves_its_place_to_others_until_all_places_of_those_that_wait_are_taken() {
+    let (waits, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let server = Running::start(waiting_router(&waits, &end), 1, LONG).await;
+    let wait = "GET /wait HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let first = server.send(wait).await;
+    // The only connection waits, and another one is served.
+    assert!(rest(server.send(REQUEST).await).await.ends_with("here"));
+    assert_eq!(waits.load(SeqCst), 1);
+    assert!(rest(server.send(wait).await).await.ends_with("no place"));
+    end.notify_one();
+    assert!(rest(first).await.ends_with("back"));
+    // The places of those that wait are free again.
+    end.notify_one();
+    assert!(rest(server.send(wait).await).await.ends_with("back"));
 }

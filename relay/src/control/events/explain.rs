@@ -256,6 +256,9 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
             copies: row.copies,
             same_key_as: row.same_key_as,
             body_erased_at: row.body_erased_at,
+            job_key: row.job_key,
+            job_state: row.job_state,
+            job_good: row.job_good,
         }),
     })
 }

@@ -13,6 +13,7 @@ use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control, Error, Scope};
 use crate::intake::arrival;
 use crate::route;
+use crate::waiters::JobAddress;
 
 /// The number of times that the routes are evaluated if concurrent calls keep changing the configuration.
 const ROUNDS: usize = 5;
@@ -68,6 +69,8 @@ async fn route_and_release(control: &Control, actor: &Actor, row: &EventRow, bod
                 .sources
                 .get(&meta.source_id)
                 .and_then(|source| source.key(&meta.query, &meta.headers, body)),
+            // Stored with the event.
+            job: None,
             method: meta.method.clone(),
             query: meta.query.clone(),
             headers: meta.headers.clone(),
@@ -84,6 +87,9 @@ async fn route_and_release(control: &Control, actor: &Actor, row: &EventRow, bod
                     control.releaser.intake.held.notify_one();
                 }
                 event.deliveries.iter().for_each(|made| control.engine.rescan(made.destination_id));
+                if let Some(key) = &row.job_key {
+                    control.waiters.wake(JobAddress::of(meta.source_id, key));
+                }
                 return Ok(());
             }
             Released::StaleConfiguration => snapshot = control.configuration.refresh().await?,

@@ -2,14 +2,16 @@
 
 use expression::{compile, number};
 use model::signing;
+use shared::provider;
 use store::{configuration, pool};
 
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
+use crate::api::awaits::HEARTBEAT;
 use crate::api::server::{self, Patience};
 use crate::api::{self, layers};
-use crate::control::{self, page, sessions, sign_in, tokens, wrong_tokens};
+use crate::control::{self, await_tokens, awaits, page, sessions, sign_in, tokens, wrong_tokens};
 use crate::doctor::check;
-use crate::{descriptors, edge, last_use, oidc, readiness, serve};
+use crate::{descriptors, edge, last_use, oidc, readiness, serve, waiters};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -113,6 +115,54 @@ fn calls() -> Vec<Bound> {
             "wait of such a request",
             time(control::bodies::RESERVE_TIMEOUT),
             "then the API responds with 503 `busy` and `Retry-After`",
+        ),
+        fixed!("calls that wait at a time (as many as open files allow)", count(waiters::MAX_WAITERS), "limits memory"),
+        fixed!(
+            "calls of one token that wait at a time, with those of its await tokens",
+            count(waiters::MAX_WAITERS_OF_TOKEN),
+            "leaves places to other tokens; the API responds with 429",
+        ),
+        api!(
+            "time of a call that waits",
+            time(awaits::MAX_TIMEOUT),
+            format!("`timeout_s`, 0 to {}", awaits::MAX_TIMEOUT.as_secs()),
+            "ends before proxies do",
+        ),
+        fixed!("jobs that one call awaits", count(awaits::MAX_JOBS), "limits memory and the load on the database"),
+        fixed!(
+            "calls that wait and look into the database at one time",
+            count(awaits::LOOKS),
+            "leaves connections to others"
+        ),
+        fixed!("age of the events that a call finds", time(awaits::LOOKS_BACK), "limits the load on the database"),
+        fixed!(
+            "events of a job for which a call evaluates its expression",
+            count(awaits::MAX_EVALUATED),
+            "limits the load on the database",
+        ),
+        fixed!("bodies of one response of `/v1/await`", bytes(awaits::MAX_BODY_BYTES), "limits memory"),
+        fixed!(
+            "pause of a stream of `/v1/await` without an event, until it sends a comment",
+            time(HEARTBEAT),
+            "keeps proxies from ending it"
+        ),
+        fixed!(
+            "wait of a call while the relay stops",
+            time(awaits::PAUSE_WHEN_STOPPING),
+            "a client that calls again at once does not call without pause",
+        ),
+        fixed!("length of an await token", bytes(await_tokens::MAX_BYTES), "limits the work for wrong ones"),
+        api!(
+            "time for which an await token counts (default)",
+            seconds(await_tokens::DEFAULT_TTL_S),
+            format!("`ttl_s`, 1 to {}", count(await_tokens::MAX_TTL_S)),
+            "limits what a stolen one can do",
+        ),
+        api!(
+            "fields that a source exposes",
+            "none by default".to_owned(),
+            format!("`expose`, up to {} of {}", count(provider::MAX_EXPOSED), bytes(provider::MAX_POINTER_BYTES)),
+            "limits the configuration in memory",
         ),
         fixed!(
             "time to evaluate the routes of an event that is shown or released",

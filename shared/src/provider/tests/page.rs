@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::job::JobRule;
 use crate::provider::{Confidence, Provider, SecretNeed, catalogue};
 use crate::scheme::handshake::{Expected, HandshakeRule};
+use crate::scheme::template::Template;
 
 /// Entries that are no company: ways to sign or to authenticate that any sender may use.
 const GENERIC: [&str; 6] = ["standard-webhooks", "custom", "token", "basic", "none", "tidegate"];
@@ -43,6 +45,8 @@ Each entry has some of these lines:
 | Event id, Event type | templates for the id and the type of an event; the first one whose parts are all there counts |
 | Resends | whether the provider changes the body when it sends an event again |
 | Batch | where a request has a list of items. Tidegate treats the request as one event, with the type of the first item |
+| Job id, Job state | for providers of AI jobs: templates for the id and the state of the job that an event is about. A call of `/v1/await` waits for it |
+| Job ends | the states in which a job has ended well or badly. `*` at the beginning stands for any text, and *no state* means an event without a state. Other states are progress |
 | Answered at the edge | requests that the edge answers itself. They are not stored as events unless the line says so |
 | Acknowledgement | the response to an accepted event, if it is not 200 with a JSON object that has the event's `id` |
 | Delivery | which responses the provider takes for a success, its timeout and its retries. *Not confirmed by the provider*: at least a part of this line is from other sources |
@@ -155,6 +159,12 @@ fn section(page: &mut String, provider: &Provider) {
             &if items.is_empty() { "the body is a list".to_owned() } else { format!("the list at `{items}`") },
         );
     }
+    if let Some(job) = &provider.job {
+        let texts = |templates: &[Template]| templates.iter().map(ToString::to_string).collect::<Vec<_>>();
+        line("Job id", &alternatives(&texts(&job.id)));
+        line("Job state", &alternatives(&texts(&job.state)));
+        line("Job ends", &job_ends(job));
+    }
     if provider.id == "custom" {
         line("Example of a source", EXAMPLE);
     }
@@ -176,6 +186,19 @@ fn section(page: &mut String, provider: &Provider) {
     line(&format!("Delivery{from_others}"), &delivery(provider));
     if let Some(docs) = &provider.docs {
         line("Documentation", &format!("<{docs}>"));
+    }
+}
+
+fn job_ends(job: &JobRule) -> String {
+    let list = |states: &[String]| {
+        let shown = |state: &String| if state.is_empty() { "no state".to_owned() } else { format!("`{state}`") };
+        states.iter().map(shown).collect::<Vec<_>>().join(", ")
+    };
+    let result = if job.carries_result { "" } else { ". The event does not carry the result" };
+    match (job.good.as_slice(), job.bad.as_slice()) {
+        ([], []) => "not known".to_owned(),
+        (good, []) => format!("well: {}{result}", list(good)),
+        (good, bad) => format!("well: {}; badly: {}{result}", list(good), list(bad)),
     }
 }
 
