@@ -349,11 +349,11 @@ fn every_value_of_an_enumeration_is_explained_unless_its_name_suffices() {
         let values: BTreeSet<&str> = schema["enum"].as_array()?.iter().filter_map(Value::as_str).collect();
         (values.len() > 1 && !plain.contains(&name.as_str())).then_some((name.as_str(), values))
     });
-    let meanings = MEANINGS.map(|(name, _, values)| {
+    let meanings = MEANINGS.iter().map(|(name, _, values)| {
         let values: BTreeSet<&str> = values.iter().map(|(value, _)| *value).collect();
-        (name, values)
+        (*name, values)
     });
-    assert_eq!(enumerations.collect::<BTreeMap<&str, BTreeSet<&str>>>(), BTreeMap::from(meanings));
+    assert_eq!(enumerations.collect::<BTreeMap<_, _>>(), meanings.collect::<BTreeMap<_, _>>());
     for (name, _, values) in MEANINGS {
         let text = schemas[name]["description"].as_str().expect("a text");
         assert!(values.iter().all(|(value, _)| text.contains(&format!("\n- `{value}`: "))), "{name}: {text}");
