@@ -10,10 +10,10 @@ use worker::web_sys;
 
 use crate::bindings::{Bindings, Missing};
 use crate::body::read_body;
-use crate::request::Head;
 use crate::respond::Answer;
 use crate::route::AdminRoute;
 use crate::{log, sources};
+use shared::decision::Head;
 
 /// The largest secret as it is sealed, in bytes.
 const MAX_SEALED_SECRET_BYTES: u64 = 4_096;

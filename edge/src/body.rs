@@ -12,9 +12,9 @@ use worker::js_sys::Uint8Array;
 use worker::{Delay, web_sys};
 
 use crate::host::{self, Piece};
-use crate::request::Head;
 pub(crate) use budget::LARGEST_BYTES;
 use budget::{Budget, SMALL_BYTES, step};
+use shared::decision::Head;
 
 /// How long a body may take to arrive, and how long any piece of it, in milliseconds.
 const READ_WITHIN_MS: u64 = 30_000;

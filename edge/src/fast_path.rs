@@ -16,6 +16,7 @@ mod wire;
 
 use std::rc::Rc;
 
+use shared::decision::{Decision, Head, decide};
 use shared::envelope::{Verification, write_head, write_inline};
 use shared::handshake::{MAX_HANDSHAKE_BODY_BYTES, answer};
 use shared::verify::{KeySet, PlatformCheck};
@@ -25,8 +26,8 @@ use worker::wasm_bindgen_futures::JsFuture;
 
 use crate::bindings;
 use crate::enqueue::enqueue_again;
-use crate::ingest::{Decision, decide, header};
-use crate::request::Head;
+use crate::ingest::header;
+use crate::request::parse;
 use crate::respond::{Answer, lines};
 use crate::route::{Route, route};
 use crate::sources::{self, Source};
@@ -38,7 +39,7 @@ use crate::{host, published_keys};
 #[must_use]
 pub fn receive(head: &str, body: &[u8]) -> Option<String> {
     let now = host::now_ms();
-    let head = Head::parse(head)?;
+    let head = parse(head)?;
     let source = source_of(&head, body.len(), now)?;
     let keys = keys_of(&source, &head, body, now);
     let check = source.verifier.platform_check(keys.as_deref(), &head.parts(), body.len(), now);
@@ -63,7 +64,7 @@ pub fn receive(head: &str, body: &[u8]) -> Option<String> {
 #[must_use]
 pub fn receive_by_length(head: &str, size: u32) -> Option<String> {
     let now = host::now_ms();
-    let head = Head::parse(head)?;
+    let head = parse(head)?;
     let size = usize::try_from(size).ok()?;
     let source = source_of(&head, size, now)?;
     // A body of this size is not searched for a handshake. A handshake that the head alone shows is left to the slow

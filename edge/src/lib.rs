@@ -15,7 +15,6 @@ mod ingest;
 mod log;
 mod over_rate;
 mod published_keys;
-mod purpose;
 mod rejections;
 mod request;
 mod respond;
@@ -28,7 +27,6 @@ pub use fast_path::{receive, receive_by_length, send_again};
 use worker::{Context, Env, Result, event, web_sys};
 
 use bindings::Bindings;
-use request::Head;
 use respond::Answer;
 use route::Route;
 
@@ -43,13 +41,13 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> Result<
 }
 
 async fn answer(request: &web_sys::Request, bindings: &Bindings, context: &Context) -> Answer {
-    let Some(head) = Head::read(request) else { return Answer::BrokenHead };
+    let Some(head) = request::read(request) else { return Answer::BrokenHead };
     let path = head.path().to_owned();
     match route::route(&path) {
         Route::Source(reference) => ingest::ingest(reference, request, head, bindings, context).await,
         Route::Admin(route) => admin::admin(route, request, &head, bindings).await,
         Route::Health => Answer::Health,
-        Route::Home => Answer::HomePage { html: head.wants_html() },
+        Route::Home => Answer::HomePage { html: request::wants_html(&head) },
         Route::Nothing => Answer::NotFound,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use shared::decision;
 use shared::verify::Rejection;
 
 use crate::bindings::Bindings;
@@ -19,16 +20,12 @@ pub(crate) async fn of(
     bindings: &Bindings,
     now: u64,
 ) -> (Rc<Source>, Option<Rejection>) {
-    let Some(refused) = refused(&source, now) else { return (source, None) };
+    let Some(refused) = decision::over_rate(&source, now) else { return (source, None) };
     match sources::reread(reference, bindings, now).await {
         Some(newer) => {
-            let refused = self::refused(&newer, now);
+            let refused = decision::over_rate(&newer, now);
             (newer, refused)
         }
         None => (source, Some(refused)),
     }
-}
-
-fn refused(source: &Source, now: u64) -> Option<Rejection> {
-    source.config.refused_for_s(now).map(|after_s| Rejection::RateLimited { after_s })
 }

@@ -1,4 +1,4 @@
-//! Every answer of the Worker, and the one place with status codes.
+//! Every answer of the Worker, and the one place with status codes but those of a decision ([`shared::decision`]).
 //!
 //! A provider learns no more than it needs: one code for every bad signature, never 410 (some delete the webhook on it)
 //! and never 3xx (some count it as failure).
@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use shared::decision::{Refusal, acknowledged_status};
 use shared::handshake::Reply;
 use shared::id::EventId;
 use shared::source::Acknowledgement;
@@ -161,12 +162,12 @@ fn parts(answer: Answer) -> Parts {
     match answer {
         Answer::Accepted { id, source } => acknowledge(id, &source.config.acknowledgement),
         Answer::Reply(reply) => reply_parts(reply),
-        Answer::SignatureRefused => error(401, "signature_refused", None),
+        Answer::SignatureRefused => refuse(Refusal::SIGNATURE, None),
         Answer::UnknownSource => error(404, "unknown_source", None),
         Answer::BodyTooLarge { max_bytes } => {
-            error(413, "body_too_large", Some(format!("the body is larger than {max_bytes} bytes")))
+            refuse(Refusal::BODY_TOO_LARGE, Some(format!("the body is larger than {max_bytes} bytes")))
         }
-        Answer::HeadTooLarge => error(431, "headers_too_large", None),
+        Answer::HeadTooLarge => refuse(Refusal::HEAD_TOO_LARGE, None),
         Answer::BrokenBody => error(400, "body_incomplete", None),
         Answer::SlowBody => error(408, "body_too_slow", None),
         Answer::TooBusy => {
@@ -174,16 +175,16 @@ fn parts(answer: Answer) -> Parts {
                 .with("retry-after", BUSY_RETRY_AFTER_S.to_string())
         }
         Answer::BrokenHead => error(400, "headers_unreadable", None),
-        Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
+        Answer::TryAgain { after_s } => refuse(Refusal::TRY_AGAIN, None).with("retry-after", after_s.to_string()),
         Answer::RateLimited { after_s } => {
-            error(429, "rate_limited", Some("too many events were sent; send again after Retry-After".to_owned()))
+            refuse(Refusal::RATE_LIMITED, Some("too many events were sent; send again after Retry-After".to_owned()))
                 .with("retry-after", after_s.to_string())
         }
         Answer::NotTaken { html: true } => {
-            page(405, true, "Method not allowed", NOT_TAKEN).with("allow", EVENT_METHODS)
+            page(Refusal::NOT_TAKEN.status, true, "Method not allowed", NOT_TAKEN).with("allow", EVENT_METHODS)
         }
         Answer::NotTaken { html: false } => {
-            error(405, "method_not_allowed", Some(NOT_TAKEN.to_owned())).with("allow", EVENT_METHODS)
+            refuse(Refusal::NOT_TAKEN, Some(NOT_TAKEN.to_owned())).with("allow", EVENT_METHODS)
         }
         Answer::SourcePage { html } => page(200, html, "A webhook source", SOURCE_PAGE),
         Answer::HomePage { html } => page(200, html, "Tidegate", HOME_PAGE),
@@ -251,8 +252,8 @@ const HOME_PAGE: &str = "This is the edge of Tidegate, a webhook gateway. Webhoo
     Worker is running.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
-    let Acknowledgement { status, body, content_type } = acknowledgement;
-    let status = if (200..300).contains(status) { *status } else { 200 };
+    let Acknowledgement { status: _, body, content_type } = acknowledgement;
+    let status = acknowledged_status(acknowledgement);
     match body {
         // These two have no body by definition, and the host refuses one.
         _ if status == 204 || status == 205 => Parts { status, headers: Vec::new(), body: Vec::new() },
@@ -276,6 +277,10 @@ fn reply_parts(reply: Reply) -> Parts {
 
 fn json_parts(status: u16, value: &Value) -> Parts {
     Parts { status, headers: vec![JSON, NO_SNIFF], body: value.to_string().into_bytes() }
+}
+
+fn refuse(refusal: Refusal, message: Option<String>) -> Parts {
+    error(refusal.status, refusal.code, message)
 }
 
 fn error(status: u16, code: &str, message: Option<String>) -> Parts {

@@ -5,12 +5,14 @@
 //! deletion can be sure of seeing the newest state: the relay reads back its writes (`GET /admin/sources/{id}`).
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 
+use shared::decision;
 use shared::id::SourceId;
 use shared::seal;
 use shared::source::SourceConfig;
-use shared::verify::{ConfigError, Verifier};
+use shared::verify::ConfigError;
 use worker::Context;
 
 use crate::bindings::{Bindings, Missing};
@@ -31,11 +33,18 @@ const REREAD_AFTER: u64 = 2_000;
 /// The longest name of a source that is looked up: the names of a customer and of a source, with a slash between them.
 const MAX_NAME_BYTES: usize = 129;
 
-/// A source, ready to verify.
+/// A source, ready to verify, with what is not kept of its requests.
 pub(crate) struct Source {
-    pub(crate) config: SourceConfig,
-    pub(crate) verifier: Verifier,
+    ready: decision::Source,
     pub(crate) credentials: Credentials,
+}
+
+impl Deref for Source {
+    type Target = decision::Source;
+
+    fn deref(&self) -> &decision::Source {
+        &self.ready
+    }
 }
 
 impl Source {
@@ -44,9 +53,8 @@ impl Source {
     /// # Errors
     /// Returns an error if the configuration cannot verify any request.
     pub(crate) fn new(config: SourceConfig) -> Result<Self, ConfigError> {
-        let verifier = Verifier::new(&config)?;
         let credentials = Credentials::of(&config.scheme);
-        Ok(Self { config, verifier, credentials })
+        Ok(Self { ready: decision::Source::new(config)?, credentials })
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) mod event_types;
 pub mod events;
 pub mod field_error;
 pub mod fields;
+pub mod given;
 pub(crate) mod name;
 pub mod operations;
 mod owners;
@@ -72,6 +73,7 @@ pub mod stats;
 pub mod time;
 pub mod token_form;
 pub mod tokens;
+pub mod trial;
 pub mod unreadable;
 pub mod wrong_tokens;
 

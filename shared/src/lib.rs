@@ -6,6 +6,7 @@
 //! the relay, and in native tests against published vectors.
 
 mod checksum;
+pub mod decision;
 pub mod envelope;
 pub mod extract;
 pub mod handshake;

@@ -32,6 +32,7 @@ mod signature;
 mod signed_address;
 mod timestamp;
 mod token;
+pub mod trace;
 mod unread;
 
 pub use explain::{MAX_EXPLAINED_BODY_BYTES, MAX_RETIRED_SECRETS};

@@ -10,10 +10,10 @@ use super::unavailable;
 use crate::bindings::{Bindings, Missing};
 use crate::body::read_body;
 use crate::host;
-use crate::request::Head;
 use crate::respond::Answer;
 use crate::sources::{self, SourceError};
 use crate::stored::{self, Older, Stored};
+use shared::decision::Head;
 
 /// The largest source configuration, in bytes.
 const MAX_CONFIGURATION_BYTES: u64 = 262_144;

@@ -95,13 +95,22 @@ impl Evaluator {
         self.transforming.evaluate(turn, move || transform.apply(&input)).await?
     }
 
-    #[cfg(test)]
+    /// Runs `work` on a thread for filters and order keys.
     pub(super) async fn decide<T: Send + 'static>(
         &self,
         turn: Turn,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ExpressionError> {
         self.deciding.evaluate(turn, work).await
+    }
+
+    /// Runs `work` on a thread for transforms.
+    pub(super) async fn transform<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ExpressionError> {
+        self.transforming.evaluate(turn, work).await
     }
 }
 

@@ -49,11 +49,13 @@ mod pattern;
 mod program;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod value;
 
 pub use error::{ExpressionError, Position};
 pub use evaluator::{Evaluator, Turn};
 pub use input::{EventFields, Input};
+pub use trial::{Measured, Trial, Tried};
 
 use program::{Evaluated, Limits, Program};
 
@@ -176,6 +178,10 @@ impl OrderKey {
     fn evaluate(&self, input: &Input, steps: u64) -> Evaluated<Option<i64>> {
         self.0.evaluate(input, Limits { steps, ..Limits::default() }, value::key_hash)
     }
+
+    fn program(&self) -> &Program {
+        &self.0
+    }
 }
 
 /// The result of a transform.
@@ -210,6 +216,10 @@ impl Transform {
     /// # Errors
     /// Returns why the expression has no value for this event, or none that can be sent.
     pub fn apply(&self, input: &Input) -> Result<Transformed, ExpressionError> {
-        self.0.evaluate(input, Limits::default(), value::body).result
+        self.evaluate(input).result
+    }
+
+    fn evaluate(&self, input: &Input) -> Evaluated<Transformed> {
+        self.0.evaluate(input, Limits::default(), value::body)
     }
 }

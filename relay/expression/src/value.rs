@@ -113,11 +113,17 @@ pub(super) fn boolean(value: &dyn Val) -> Result<bool, ExpressionError> {
 /// which mean no key. With an expression that ends with `orValue("")`, events without a key have no order, instead of
 /// one order for all of them.
 pub(super) fn key_hash(value: &dyn Val) -> Result<Option<i64>, ExpressionError> {
+    Ok(key(value)?.and_then(|json| Sha256::digest(json).first_chunk().copied().map(i64::from_be_bytes)))
+}
+
+/// The same as text: the JSON that [`key_hash`] hashes.
+pub(super) fn key_text(value: &dyn Val) -> Result<Option<String>, ExpressionError> {
+    key(value)?.map(String::from_utf8).transpose().map_err(|_| ExpressionError::Internal)
+}
+
+fn key(value: &dyn Val) -> Result<Option<Vec<u8>>, ExpressionError> {
     let json = to_json(value)?;
-    if json == b"null" || json == b"\"\"" {
-        return Ok(None);
-    }
-    Ok(Sha256::digest(json).first_chunk().copied().map(i64::from_be_bytes))
+    Ok((json != b"null" && json != b"\"\"").then_some(json))
 }
 
 /// The result of a transform.

@@ -11,6 +11,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use crate::control::page::{Page, PageRequest};
 use crate::control::routes::{self, Route, RouteFilter, RoutePatch, RouteSpec};
+use crate::control::trial::{self, RouteTrial, TrialReport};
 use crate::control::{Actor, Control, schema};
 
 /// Query parameters of `GET /v1/routes`.
@@ -56,6 +57,22 @@ pub(super) async fn list(
     let RouteQuery { source, destination, limit, cursor } = query;
     let (filter, page) = (RouteFilter { source, destination }, PageRequest { limit, cursor });
     Ok(Json(routes::list(&control, &actor, &filter, &page).await?))
+}
+
+/// Tries the types and expressions of a route against events.
+///
+/// Nothing is stored or sent. The expressions are those of the request, and for what it omits those of the route that it
+/// names. The events are those of the request, or the newest stored ones of a source (`recent`), which also needs the
+/// scope `bodies`. Evaluations have the same limits as in routing. The order key and the transform are only evaluated if
+/// the event matches. An expression that does not compile returns 422 with its place.
+#[utoipa::path(post, path = "/v1/routes/try", tag = "routes", security(("token" = ["read"])), request_body = RouteTrial,
+    responses((status = 200, body = TrialReport)))]
+pub(super) async fn try_out(
+    State(control): State<Control>,
+    actor: Actor,
+    Body(request): Body<RouteTrial>,
+) -> Result<Json<TrialReport>, ApiError> {
+    Ok(Json(trial::try_out(&control, &actor, request).await?))
 }
 
 /// Returns a route.

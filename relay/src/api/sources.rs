@@ -9,7 +9,7 @@ use super::problem::{ApiError, Conflicts, EdgeFailed};
 use super::query::PageQuery;
 use super::{created, put_answer};
 use crate::control::page::Page;
-use crate::control::sources::{self, NewSecret, Source, SourcePatch, SourceSpec};
+use crate::control::sources::{self, CheckRequest, NewSecret, Source, SourceCheck, SourcePatch, SourceSpec};
 use crate::control::{Actor, Control, schema};
 
 /// Creates a source and activates it at the edge.
@@ -117,4 +117,22 @@ pub(super) async fn add_secret(
     Body(new): Body<NewSecret>,
 ) -> Result<Json<Source>, ApiError> {
     Ok(Json(sources::add_secret(&control, &actor, &id, new).await?))
+}
+
+/// Checks a request against a source, step by step.
+///
+/// The request is one that a provider has sent, pasted by its parts, as an HTTP message or as a curl command. The
+/// response says for each step of the verification what was expected and found, and what the edge would do with the
+/// request, with the current settings and secrets of the source. Nothing is stored. It contains no secret and no
+/// signature that would be right.
+#[utoipa::path(post, path = "/v1/sources/{id}/check", tag = "sources", security(("token" = ["read"])),
+    params(("id" = schema::SourceReference, Path)),
+    request_body = CheckRequest, responses((status = 200, body = SourceCheck)))]
+pub(super) async fn check(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+    Body(request): Body<CheckRequest>,
+) -> Result<Json<SourceCheck>, ApiError> {
+    Ok(Json(sources::check(&control, &actor, &id, request).await?))
 }

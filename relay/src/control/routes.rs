@@ -300,6 +300,11 @@ fn read_id(id: &str) -> Result<RouteId, Error> {
     id.parse().map_err(|_| Error::NotFound(Noun::Route))
 }
 
+/// The row of the route with this id.
+pub(super) async fn saved(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
+    find(control, actor, id).await
+}
+
 async fn find(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
     routes::find(&control.pool, actor.customer()?, read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
 }

@@ -29,8 +29,12 @@ use crate::edge::source::Deletion;
 use crate::mint;
 use crate::secrets::{self, SourceSecrets};
 
+pub use check::{SourceCheck, check};
+pub use pasted::CheckRequest;
 pub use settings::{SourcePatch, SourceSpec};
 
+mod check;
+mod pasted;
 mod recorded;
 mod settings;
 

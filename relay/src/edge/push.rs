@@ -128,7 +128,7 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
 
 /// The configuration with the time until which the edge refuses the events of the customer. It is read after the row: a
 /// change of the time raises the revision, so a newer time with this revision is written again with the next one.
-async fn with_refusal(pusher: &Pusher, row: &SourceRow, config: SourceConfig) -> Result<SourceConfig, String> {
+pub async fn with_refusal(pusher: &Pusher, row: &SourceRow, config: SourceConfig) -> Result<SourceConfig, String> {
     let until = customer_rates::refused_until(&pusher.pool, row.customer_id).await.map_err(query_failed)?;
     Ok(SourceConfig { refused_until: until.map(unix_time::unix_ms), ..config })
 }

@@ -6,6 +6,7 @@
 mod check;
 mod claims;
 mod compact;
+mod steps;
 
 #[cfg(test)]
 mod tests;

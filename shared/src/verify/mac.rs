@@ -3,6 +3,7 @@
 mod check;
 mod content;
 mod keys;
+mod steps;
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;

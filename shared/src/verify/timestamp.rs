@@ -8,18 +8,27 @@ use super::rejection::Rejection;
 use crate::scheme::rule::{TimestampRule, TimestampUnit};
 
 impl TimestampRule {
+    /// The time in `text`, in Unix milliseconds.
+    pub(super) fn read(&self, text: &str) -> Option<u64> {
+        match self.unit {
+            TimestampUnit::Seconds => digits(text)?.checked_mul(1_000),
+            TimestampUnit::Milliseconds => digits(text),
+            TimestampUnit::Iso8601 => rfc3339::unix_ms(text),
+        }
+    }
+
     /// Whether the time in `text` is near enough to `now_ms` (Unix time in milliseconds).
     ///
     /// A number must be digits only: it is signed as it is written, and a reader that also accepts `+1` or `1e9` could
     /// be made to see another time than the signed one.
     pub(super) fn check(&self, text: &str, now_ms: u64) -> Result<(), Rejection> {
         let malformed = || Rejection::TimestampMalformed { place: self.place.clone(), unit: self.unit };
-        let (at_ms, whole_seconds) = match self.unit {
-            TimestampUnit::Seconds => (digits(text).and_then(|s| s.checked_mul(1_000)), true),
-            TimestampUnit::Milliseconds => (digits(text), false),
-            TimestampUnit::Iso8601 => (rfc3339::unix_ms(text), !text.contains('.')),
+        let at_ms = self.read(text).ok_or_else(malformed)?;
+        let whole_seconds = match self.unit {
+            TimestampUnit::Seconds => true,
+            TimestampUnit::Milliseconds => false,
+            TimestampUnit::Iso8601 => !text.contains('.'),
         };
-        let at_ms = at_ms.ok_or_else(malformed)?;
         let Some(tolerance_s) = self.tolerance_s else { return Ok(()) };
         // Both sides are in whole seconds if the sender counts seconds: its fraction is not known.
         let now = if whole_seconds { now_ms / 1_000 * 1_000 } else { now_ms };

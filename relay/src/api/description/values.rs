@@ -9,6 +9,42 @@ type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static s
 /// Every enumeration whose values need an explanation.
 pub(in crate::api) const MEANINGS: &[Meanings] = &[
     (
+        "CheckOutcome",
+        "",
+        &[
+            ("accepted", "it would be an event"),
+            ("quarantined", "verification fails, and the source would keep the request in quarantine"),
+            ("refused", "it would not become an event"),
+            ("handshake", "it would be answered, and is not an event"),
+            ("page", "it only reads, and would get the page of the source"),
+            ("try_again", "the edge could not verify it now, and would ask for another try"),
+            ("unknown", "only the edge has the keys to verify it"),
+        ],
+    ),
+    (
+        "CheckStepKind",
+        "",
+        &[
+            ("signature_form", "the signatures of the request can be read"),
+            ("timestamp", "the signed time is near to the time of receipt"),
+            ("requirement", "a signed value equals a setting of the source"),
+            ("signed_content", "the content that is signed is there"),
+            ("signature", "a signature matches a secret or a key"),
+            ("credential", "the request carries a secret of the source"),
+            ("token", "the request carries a JSON Web Token that the scheme accepts"),
+            ("nothing", "the source does not verify"),
+        ],
+    ),
+    (
+        "CheckStepState",
+        "",
+        &[
+            ("passed", "the step holds"),
+            ("failed", "the step does not hold"),
+            ("unknown", "the step needs what an earlier step did not find, or what only the edge has"),
+        ],
+    ),
+    (
         "DeliveryState",
         "",
         &[

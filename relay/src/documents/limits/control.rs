@@ -106,6 +106,23 @@ fn calls() -> Vec<Bound> {
             count(control::events::explain::DELIVERIES_SHOWN),
             "limits memory; `GET /v1/deliveries?event=…` has all",
         ),
+        fixed!("events of one trial of a route", count(control::trial::MAX_EVENTS), "limits the time of the call"),
+        fixed!(
+            "evaluations of one trial together",
+            time(control::trial::WITHIN),
+            "limits the time of the call; what is left has the error `expression_too_slow`",
+        ),
+        fixed!(
+            "order key and transformed body that a trial shows, each",
+            bytes(control::trial::SHOWN_BYTES),
+            "limits the size of the response",
+        ),
+        fixed!(
+            "signed content that the check of a request shows",
+            bytes(shared::verify::trace::MAX_SIGNED_PREVIEW_BYTES),
+            "limits the size of the response",
+        ),
+        fixed!("headers of a request that a caller gives", count(control::given::MAX_HEADERS), "limits memory"),
         fixed!(
             "event bodies that requests to the API hold at one time",
             bytes(control::bodies::MAX_BYTES),

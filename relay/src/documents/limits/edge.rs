@@ -1,6 +1,6 @@
 //! Limits of the Worker: its memory, its requests, and verification.
 
-use shared::{envelope, handshake, reader, verify};
+use shared::{decision, envelope, handshake, reader, verify};
 
 use super::{Bound, api, bytes, count, env, fixed, millis, percent, seconds, table};
 use crate::documents::constant::constant;
@@ -106,7 +106,7 @@ fn request() -> Vec<Bound> {
         ),
         fixed!(
             "headers and query of a request",
-            bytes(constant("edge/src/request.rs", "MAX_HEAD_BYTES")),
+            bytes(decision::MAX_HEAD_BYTES),
             "lets them fit into a queue message",
         ),
         fixed!(

@@ -1,14 +1,12 @@
 //! The purpose of a request that is not a handshake: an event, a visit to the source's page, or neither.
 
-use shared::handshake::{MAX_HANDSHAKE_BODY_BYTES, answer};
-use shared::source::{SafeMethod, SourceConfig};
-
-use crate::request::Head;
-use crate::sources::Source;
+use super::{Head, Source};
+use crate::handshake::{MAX_HANDSHAKE_BODY_BYTES, answer};
+use crate::source::{SafeMethod, SourceConfig};
 
 /// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// It may be an event, and is verified.
     Event,
     /// It only reads: a browser that opened the address, or a probe. Nothing in it could be an event.
@@ -19,7 +17,8 @@ pub(crate) enum Purpose {
 
 /// The purpose of a request to a source. Of the safe methods, a GET is an event if the source accepts GET. Any request
 /// is an event if it carries a signature over its address.
-pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
+#[must_use]
+pub fn purpose(source: &Source, head: &Head) -> Purpose {
     if !head.is_safe() || source.config.scheme.has_signed_address(&head.parts()) {
         return Purpose::Event;
     }
@@ -36,7 +35,8 @@ pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
 }
 
 /// Whether a request may be something else than an event, by its head alone: a handshake, or a request that only reads.
-pub(crate) fn may_be_no_event(source: &Source, head: &Head) -> bool {
+#[must_use]
+pub fn may_be_no_event(source: &Source, head: &Head) -> bool {
     let SourceConfig { handshakes, secrets, .. } = &source.config;
     let is_large = head.declared().is_some_and(|bytes| bytes > MAX_HANDSHAKE_BODY_BYTES as u64);
     let may_be_handshake =
@@ -47,7 +47,7 @@ pub(crate) fn may_be_no_event(source: &Source, head: &Head) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::header::HeaderList;
+    use crate::header::HeaderList;
 
     const OVER_ADDRESS: &str = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}",
         "sig":{"in":"h:x-sign","enc":"hex"}}"#;
