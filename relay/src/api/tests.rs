@@ -357,7 +357,7 @@ fn every_value_of_an_enumeration_is_explained_unless_its_name_suffices() {
     });
     assert_eq!(enumerations.collect::<BTreeMap<_, _>>(), meanings.collect::<BTreeMap<_, _>>());
     for (name, _, values) in MEANINGS {
-        let text = schemas[name]["description"].as_str().expect("a text");
+        let text = schemas[*name]["description"].as_str().expect("a text");
         assert!(values.iter().all(|(value, _)| text.contains(&format!("\n- `{value}`: "))), "{name}: {text}");
     }
 }
