@@ -474,7 +474,7 @@ fn source_config() -> Value {
                     of the provider is used.",
             },
             "job_key": {
-                "description": "What identifies the job that an event is about, for `/v1/await`: a template such as \
+                "description": "What identifies the job that an event is about, so that calls can await it: a template such as \
                     `{json:id}`, a place in the request, or `none` if events are about no job. If null, the place that \
                     the provider defines is used.",
                 "oneOf": [

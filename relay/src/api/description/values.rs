@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 25] = [
+pub(in crate::api) const MEANINGS: [Meanings; 26] = [
     (
         "DeliveryState",
         "",

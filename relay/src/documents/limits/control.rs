@@ -172,7 +172,7 @@ fn calls() -> Vec<Bound> {
             count(awaits::MAX_EVALUATED),
             "limits the load on the database",
         ),
-        fixed!("bodies of one response of `/v1/await`", bytes(awaits::MAX_BODY_BYTES), "limits memory"),
+        fixed!("bodies of one response of `/v1/await`", bytes(awaits::MAX_SHOWN_BODY_BYTES), "limits memory"),
         fixed!(
             "pause of a stream of `/v1/await` without an event, until it sends a comment",
             time(HEARTBEAT),
