@@ -26,6 +26,8 @@ use crate::engine_handle::Handle;
 use crate::last_use::LastUse;
 use crate::oidc::Oidc;
 use crate::readiness::Readiness;
+use crate::streams::Streams;
+use crate::tail::Tail;
 use crate::unreadable::Releaser;
 use crate::waiters::Waiters;
 use crate::waiting::Wakers;
@@ -70,6 +72,7 @@ pub mod sign_in;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
+pub mod stream;
 pub mod time;
 pub mod token_form;
 pub mod tokens;
@@ -99,6 +102,8 @@ pub struct Control {
     wrong_tokens: Arc<Mutex<WrongTokens>>,
     last_use: Arc<LastUse>,
     oidc: Option<Arc<Oidc>>,
+    tail: Tail,
+    streams: Arc<Streams>,
 }
 
 impl Control {
@@ -123,6 +128,8 @@ impl Control {
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
             oidc: app.oidc.clone(),
+            tail: app.tail.clone(),
+            streams: Arc::clone(&app.streams),
         }
     }
 

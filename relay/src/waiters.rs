@@ -13,6 +13,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use follow::run;
+
+mod follow;
+
 /// The most calls that wait at a time on one relay.
 pub const MAX_WAITERS: usize = 10_000;
 
@@ -49,6 +53,8 @@ pub enum Full {
 #[derive(Debug, Default)]
 pub struct Waiters {
     entries: Mutex<Entries>,
+    /// Woken when a first call waits.
+    first: Notify,
     /// Cancelled when the relay shuts down: from then on no call waits.
     closed: CancellationToken,
 }
@@ -87,6 +93,7 @@ impl Waiters {
         }
         *of_token += 1;
         entries.count += 1;
+        self.first.notify_one();
         for job in &jobs {
             entries.by_job.entry(*job).or_default().push(Arc::clone(&woken));
         }
@@ -106,7 +113,12 @@ impl Waiters {
         self.entries().by_job.values().flatten().for_each(|woken| woken.notify_one());
     }
 
-    /// Whether no call waits, so that nobody has to be woken.
+    /// Waits until a call waits, or one has waited since the last call of this function.
+    async fn first(&self) {
+        self.first.notified().await;
+    }
+
+    /// Whether no call waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries().count == 0

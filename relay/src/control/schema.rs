@@ -120,6 +120,11 @@ schemas! {
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
         "description": "The `next_cursor` of a page.",
     });
+    /// A position in the stream of changes.
+    Position = json!({
+        "type": "string", "pattern": "^pos_[0-9a-f]{48}$",
+        "description": "A position in the stream of changes. Its digits have no meaning for clients.",
+    });
     /// Types of events.
     EventTypes = json!({
         "type": "array", "maxItems": event_types::MAX_TYPES, "uniqueItems": true,
@@ -475,7 +480,7 @@ fn source_config() -> Value {
                     of the provider is used.",
             },
             "job_key": {
-                "description": "What identifies the job that an event is about, for `/v1/await`: a template such as \
+                "description": "What identifies the job that an event is about, so that calls can await it: a template such as \
                     `{json:id}`, a place in the request, or `none` if events are about no job. If null, the place that \
                     the provider defines is used.",
                 "oneOf": [

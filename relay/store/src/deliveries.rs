@@ -453,7 +453,7 @@ pub async fn retry(
                 if is_change {
                     audit::record(&mut transaction, entry).await?;
                 }
-                transaction.commit().await?;
+                transaction.commit_changes().await?;
                 return Ok(retried);
             }
             Some(retried) => return Ok(retried),
@@ -607,7 +607,7 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry
     .await?;
     let Some(cancelled) = cancelled else { return Ok(false) };
     audit::record(&mut transaction, entry).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     if let Some(key) = cancelled.order_key {
         free_key(pool, DestinationId::from_uuid(cancelled.destination_id), key).await?;
     }

@@ -95,22 +95,6 @@ pub async fn content(pool: &Pool, event: EventId, most: i32) -> Result<Option<Co
     Ok(row.map(|row| ContentRow { meta: meta!(row), body: row.body, body_size: row.body_size }))
 }
 
-/// The sources and job keys of those of these events that are about a job, each with the event.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn keys_of(pool: &Pool, events: &[EventId]) -> Result<Vec<(SourceId, String)>> {
-    let ids: Vec<Uuid> = events.iter().map(|event| event.uuid()).collect();
-    let rows = sqlx::query!(
-        r#"select source_id as "source_id!: As<SourceId>", job_key as "job_key!"
-           from events where id = any($1) and job_key is not null"#,
-        &ids
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.source_id.into(), row.job_key)).collect())
-}
-
 /// Whether the maker of an await token still counts: its customer is not deleted, and the token with which it was made
 /// is neither revoked nor expired. `token` is `None` for a root token.
 ///

@@ -29,10 +29,13 @@ struct Running {
 
 impl Running {
     async fn start(router: Router, connections: usize, patience: Patience) -> Self {
+        Self::start_with(router, Room { connections, waiting: connections }, patience).await
+    }
+
+    async fn start_with(router: Router, room: Room, patience: Patience) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let room = Room { connections, waiting: connections };
         let serving = tokio::spawn(serve(listener, router, room, patience, stop.clone()));
         Self { address, stop, serving }
     }
@@ -169,19 +172,32 @@ fn waiting_router(waits: &Arc<AtomicUsize>, end: &Arc<Notify>) -> Router {
     router().route("/wait", get(wait))
 }
 
+const WAIT: &str = "GET /wait HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
 #[tokio::test]
 async fn a_call_that_waits_leaves_its_place_to_others_until_all_places_of_those_that_wait_are_taken() {
     let (waits, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let server = Running::start(waiting_router(&waits, &end), 1, LONG).await;
-    let wait = "GET /wait HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let first = server.send(wait).await;
-    // The only connection waits, and another one is served.
+    let room = Room { connections: 2, waiting: 1 };
+    let server = Running::start_with(waiting_router(&waits, &end), room, LONG).await;
+    let first = server.send(WAIT).await;
+    let idle = server.send("").await;
+    // One connection waits and one is idle, and a third one is served.
     assert!(rest(server.send(REQUEST).await).await.ends_with("here"));
     assert_eq!(waits.load(SeqCst), 1);
-    assert!(rest(server.send(wait).await).await.ends_with("no place"));
+    assert!(rest(server.send(WAIT).await).await.ends_with("no place"));
+    // Its own place is taken by now: the listener has it for the next connection.
     end.notify_one();
-    assert!(rest(first).await.ends_with("back"));
-    // The places of those that wait are free again.
-    end.notify_one();
-    assert!(rest(server.send(wait).await).await.ends_with("back"));
+    assert!(rest(first).await.ends_with("lent"));
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_call_that_has_waited_takes_its_place_back_if_it_is_free() {
+    let (waits, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let room = Room { connections: 3, waiting: 1 };
+    let server = Running::start_with(waiting_router(&waits, &end), room, LONG).await;
+    for _ in 0..2 {
+        end.notify_one();
+        assert!(rest(server.send(WAIT).await).await.ends_with("back"));
+    }
 }

@@ -19,7 +19,7 @@ use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control, Error, Scope, schema};
 
 /// The size of all bodies of one answer, in bytes. A larger one is read by a call of its own.
-pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
+pub(crate) const MAX_SHOWN_BODY_BYTES: usize = 1 << 20;
 
 /// The event of a job that ended a wait.
 #[derive(Debug, Serialize, ToSchema)]
@@ -169,8 +169,8 @@ impl Wait {
         let mut rows = jobs::summaries(&control.pool, &ids).await?;
         let sizes = |row: &SummaryRow| usize::try_from(row.body_size).unwrap_or(usize::MAX);
         let total = rows.iter().map(sizes).fold(0, usize::saturating_add);
-        let reserved = control.bodies.reserve(i32::try_from(total.min(MAX_BODY_BYTES)).unwrap_or(0), RESERVE_TIMEOUT);
-        let (reserved, mut left) = (reserved.await?, MAX_BODY_BYTES);
+        let reserved = control.bodies.reserve(i32::try_from(total.min(MAX_SHOWN_BODY_BYTES)).unwrap_or(0), RESERVE_TIMEOUT);
+        let (reserved, mut left) = (reserved.await?, MAX_SHOWN_BODY_BYTES);
         let mut shown = Vec::new();
         for (at, event) in wanted {
             let Some(found) = rows.iter().position(|row| row.id == *event) else { continue };
