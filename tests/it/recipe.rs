@@ -2,26 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use harness::place;
+use harness::page::{Page, commands};
 use harness::queue::{Queue, Settings};
 
 /// The commands of the README's section "Deploying", in order, without comments.
 pub(crate) fn readme() -> Vec<String> {
-    let readme = std::fs::read_to_string(place::repository().join("README.md")).expect("reads");
-    let section = readme.split("\n## Deploying\n").nth(1).expect("the section exists");
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.flat_map(commands).collect()
-}
-
-/// Splits a text into commands. Joins continued lines, and removes comments and repeated spaces.
-fn commands(text: &str) -> Vec<String> {
-    let lines = text.replace("\\\n", " ");
-    let commands = lines.lines().map(|line| {
-        let command = line.split("  #").next().unwrap_or_default();
-        command.split_whitespace().collect::<Vec<_>>().join(" ")
-    });
-    commands.filter(|command| !command.is_empty()).collect()
+    let blocks = Page::read("README.md").and_then(|page| page.blocks("Deploying")).expect("reads");
+    blocks.iter().flat_map(|block| commands(block)).collect()
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(super) fn complete(mut description: Value) -> Value {
     description["components"]["responses"] = responses();
     values::explain(&mut description["components"]["schemas"]);
     lift_descriptions(&mut description["components"]["schemas"]);
+    refer_to_items(&mut description["components"]["schemas"]);
+    open_objects(&mut description["components"]["schemas"]);
     for (path, item) in description["paths"].as_object_mut().into_iter().flatten() {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             complete_operation(path, method, operation);
@@ -241,6 +243,37 @@ fn returned(method: &str, schema: &str) -> String {
         one_word => format!("{}s", one_word.to_ascii_lowercase()),
     };
     format!("Returns a page of {items}.")
+}
+
+/// Makes the schema of each page refer to the schema of its items. The declarations repeat that schema, and a generated
+/// client would have a second type of the same object: one for the list and one for the object itself.
+fn refer_to_items(schemas: &mut Value) {
+    let names: Vec<String> = schemas.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    for name in &names {
+        let Some(item) = name.strip_prefix("Page_").filter(|item| names.iter().any(|name| name == item)) else {
+            continue;
+        };
+        schemas[name]["properties"]["data"]["items"] = json!({ "$ref": format!("#/components/schemas/{item}") });
+    }
+}
+
+/// Says of each object without described fields that it may have any. That is the default of JSON schemas, but generated
+/// TypeScript has an object without fields otherwise.
+fn open_objects(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(open_objects),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(open_objects);
+            let is_bare = fields.get("type").is_some_and(|kind| kind == "object")
+                && !["properties", "additionalProperties", "allOf", "oneOf"]
+                    .iter()
+                    .any(|key| fields.contains_key(*key));
+            if is_bare {
+                fields.insert("additionalProperties".to_owned(), true.into());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Moves the description of each nullable field from its reference to a schema up to the field itself: most renderers

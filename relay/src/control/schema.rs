@@ -269,10 +269,12 @@ fn nested() -> [(&'static str, Value); 6] {
                 "description": "Where a value is in a request: in a header, in the JSON body, or in the query string.",
                 "oneOf": [
                     place(
+                        "EventPlaceHeader",
                         "header",
                         json!({ "type": "string", "pattern": HEADER_NAME, "description": "The name of a header." }),
                     ),
                     place(
+                        "EventPlacePointer",
                         "pointer",
                         json!({
                             "type": "string", "pattern": "^/",
@@ -280,6 +282,7 @@ fn nested() -> [(&'static str, Value); 6] {
                         }),
                     ),
                     place(
+                        "EventPlaceQuery",
                         "query",
                         json!({ "type": "string", "minLength": 1, "description": "The name of a query parameter." }),
                     ),
@@ -391,9 +394,11 @@ fn backoff(may_be_null: bool) -> Value {
 }
 
 fn source_config() -> Value {
-    let text = |description: &str, values: &[&str]| {
-        let values: Vec<Value> = values.iter().copied().map(Value::from).chain([Value::Null]).collect();
-        json!({ "type": ["string", "null"], "enum": values, "description": description })
+    // Null is a variant of its own, not one of the values: generated clients have an enumeration of texts. The title
+    // becomes a part of its name.
+    let text = |title: &str, description: &str, values: &[&str]| {
+        let schemas = [json!({ "type": "null" }), json!({ "type": "string", "enum": values, "title": title })];
+        json!({ "description": description, "oneOf": schemas })
     };
     let of = |description: &str, name: &str| {
         let schemas = [json!({ "type": "null" }), reference_to(name)];
@@ -410,6 +415,7 @@ fn source_config() -> Value {
                     are always events; HEAD and OPTIONS requests never are.",
             })),
             "handshake": text(
+                "Handshake",
                 "An additional handshake to answer. `cloudevents`: the validation request of CloudEvents \
                  (OPTIONS with `WebHook-Request-Origin`).",
                 &["cloudevents"],
@@ -420,6 +426,7 @@ fn source_config() -> Value {
                     timestamp.",
             })),
             "on_failure": text(
+                "OnFailure",
                 "What to do with requests whose verification fails. `reject`: reject them with 401. \
                  `quarantine`: acknowledge them and store them as events in quarantine. Default: \
                  `reject`.",
@@ -427,6 +434,7 @@ fn source_config() -> Value {
             ),
             "quarantine": of("The limits of the quarantine.", "QuarantineLimits"),
             "on_stale": text(
+                "OnStale",
                 "What to do with requests whose signature is valid but whose timestamp is outside the \
                  tolerance. `reject`: treat them as failed. `accept_flagged`: accept them with \
                  `verification` `stale`. Default: `reject`.",
@@ -479,8 +487,11 @@ fn quarantine_limits() -> Value {
     })
 }
 
-fn place(name: &str, schema: Value) -> Value {
-    json!({ "type": "object", "required": [name], "additionalProperties": false, "properties": { name: schema } })
+fn place(title: &str, name: &str, schema: Value) -> Value {
+    json!({
+        "type": "object", "title": title, "required": [name], "additionalProperties": false,
+        "properties": { name: schema },
+    })
 }
 
 /// A schema of one type that allows null too.

@@ -91,8 +91,16 @@ impl Gateway {
     /// # Panics
     /// Same as [`Gateway::start`].
     pub async fn start_bare() -> Self {
+        Self::start_bare_with(EdgeSettings::default()).await
+    }
+
+    /// Like [`Gateway::start_bare`], with other settings of the edge.
+    ///
+    /// # Panics
+    /// Same as [`Gateway::start`].
+    pub async fn start_bare_with(settings: EdgeSettings) -> Self {
         let queue = start_queue().await;
-        let (edge, database) = tokio::join!(Edge::start_bare(&queue, EdgeSettings::default()), Database::create());
+        let (edge, database) = tokio::join!(Edge::start_bare(&queue, settings), Database::create());
         Self::start_on(queue, ready(edge), ready(database)).await
     }
 

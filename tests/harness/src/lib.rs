@@ -5,7 +5,8 @@
 //! the Worker, [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`],
 //! [`browser`] keeps cookies, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP.
 //! [`gateway`] starts all of them for a test. They are built on [`tools`] (installs and builds what they need),
-//! [`process`], [`memory`], [`server`] and [`wait`].
+//! [`process`], [`memory`], [`server`] and [`wait`]. [`page`] reads the commands of a page of the documentation, and
+//! [`terminal`] runs them.
 
 pub mod api;
 pub mod browser;
@@ -17,6 +18,7 @@ pub mod identity_provider;
 pub mod internet;
 pub mod mac;
 pub mod memory;
+pub mod page;
 pub mod place;
 pub mod postgres;
 pub mod process;
@@ -28,6 +30,7 @@ pub mod raw_receiver;
 pub mod receiver;
 pub mod relay;
 pub mod server;
+pub mod terminal;
 pub mod tools;
 pub mod wait;
 

@@ -4,6 +4,7 @@
 //! Clones of the repository share files in [`crate::place::cache`]. A lock prevents processes from preparing at the
 //! same time.
 
+mod example;
 mod hash;
 mod node;
 mod programs;
@@ -11,11 +12,12 @@ mod python;
 
 use std::net::{Ipv4Addr, TcpListener};
 
+pub use example::receiver;
 pub use hash::{hash_of, short_hash};
-pub use node::{identity_provider, node_packages, program, provider_sdks};
+pub use node::{identity_provider, node_packages, program, provider_sdks, typescript_client_generator};
 pub use prepare::say;
 pub use programs::{relay, worker};
-pub use python::schemathesis;
+pub use python::{python_client_generator, schemathesis};
 
 use crate::error::{Doing as _, Error, Result};
 

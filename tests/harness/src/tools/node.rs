@@ -65,22 +65,40 @@ pub fn identity_provider() -> Result<PathBuf> {
 }
 
 fn install_identity_provider() -> Result<PathBuf> {
-    let _lock = Lock::take()?;
-    let listed = place::repository().join("tests/harness/oidc");
     let names = ["package.json", "package-lock.json", "provider.mjs"];
+    let what = "installing the OpenID Connect provider of the tests (4 MB)";
+    install_copy("oidc-provider", "tests/harness/oidc", &names, what)
+}
+
+/// Returns a folder with `openapi-typescript`, `openapi-fetch` and the TypeScript compiler in its `node_modules`, as
+/// `tests/clients/package-lock.json` lists them, which are installed if necessary. Clones of the repository share it.
+///
+/// # Errors
+/// Same as [`node_packages`].
+pub fn typescript_client_generator() -> Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf>> = OnceLock::new();
+    let what = "installing openapi-typescript and TypeScript (about 50 MB)";
+    let install = || install_copy("openapi-typescript", "tests/clients", &["package.json", "package-lock.json"], what);
+    FOLDER.get_or_init(install).clone()
+}
+
+/// Copies files of a folder of the repository into a folder of the cache, and installs the packages that its
+/// `package-lock.json` lists. None of them needs its install scripts.
+fn install_copy(tool: &str, listed: &str, names: &[&str], what: &str) -> Result<PathBuf> {
+    let _lock = Lock::take()?;
+    let listed = place::repository().join(listed);
     let mut hash = Sha256::new();
     for name in names {
         let file = listed.join(name);
         hash.update(std::fs::read(&file).doing(|| format!("cannot read {}", file.display()))?);
     }
-    // Named by the content, so that a clone with another script has a folder of its own.
-    let folder = place::cache().join("tools").join(format!("oidc-provider-{}", hex::encode(&hash.finalize()[..6])));
+    // Named by the content, so that a clone with another version has a folder of its own.
+    let folder = place::cache().join("tools").join(format!("{tool}-{}", hex::encode(&hash.finalize()[..6])));
     std::fs::create_dir_all(&folder).doing(|| format!("cannot create {}", folder.display()))?;
     for name in names {
         let from = listed.join(name);
         std::fs::copy(&from, folder.join(name)).doing(|| format!("cannot copy {}", from.display()))?;
     }
-    let what = "installing the OpenID Connect provider of the tests (4 MB)";
     prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
     Ok(folder)
 }

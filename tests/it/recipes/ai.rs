@@ -1,0 +1,110 @@
+//! Replicate and fal.ai: their APIs take a job with a webhook, and send its result there when it has ended.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use harness::api::http_client;
+use harness::edge::EdgeSettings;
+use harness::gateway::Gateway;
+use harness::internet::Internet;
+use harness::provider::{KeySetServer, Provider, now_s};
+use harness::server::{Answer, Cut, Server};
+use harness::wait::SOON;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::{Reader, rows, with_free_port};
+
+const REPLICATE: &str = "api.replicate.com";
+const FAL: &str = "queue.fal.run";
+
+/// The two providers.
+struct Providers {
+    replicate: Provider,
+    fal: Provider,
+}
+
+impl Providers {
+    /// The response to a call, after the webhook of the job has been sent.
+    async fn called(&self, method: &str, path_and_query: &str, authorization: &str, body: &[u8]) -> (u16, Value) {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        match (method, path, authorization) {
+            ("GET", "/api.replicate.com/v1/webhooks/default/secret", "Bearer r8_your_token") => {
+                (200, json!({ "key": self.replicate.secrets[0] }))
+            }
+            (
+                "POST",
+                "/api.replicate.com/v1/models/black-forest-labs/flux-schnell/predictions",
+                "Bearer r8_your_token",
+            ) if json["input"]["prompt"].is_string() && json["webhook_events_filter"] == json!(["completed"]) => {
+                let webhook = json["webhook"].as_str().expect("a URL").to_owned();
+                let request = self.replicate.sample("prediction-1");
+                (sent(&request, &webhook).await, json!({ "id": "prediction-1", "status": "starting" }))
+            }
+            ("POST", "/queue.fal.run/fal-ai/flux/schnell", "Key your-key") if json["prompt"].is_string() => {
+                let webhook = query.strip_prefix("fal_webhook=").expect("a webhook").to_owned();
+                let result = json!({
+                    "request_id": "request-1", "gateway_request_id": "request-1", "status": "OK",
+                    "payload": { "images": [{ "url": "https://v3.fal.media/files/one.png" }] },
+                });
+                let request = self.fal.sign("request-1", result.to_string().as_bytes(), now_s());
+                (sent(&request, &webhook).await, json!({ "request_id": "request-1", "status": "IN_QUEUE" }))
+            }
+            _ => (400, json!({ "detail": format!("{method} {path_and_query} {authorization} {json}") })),
+        }
+    }
+}
+
+/// Sends a webhook, and returns the status for the response to the call: an error if the webhook was refused.
+async fn sent(request: &harness::provider::SignedRequest, url: &str) -> u16 {
+    let response = request.send(&http_client(), url).await.expect("the edge answers");
+    if response.status() == 200 { 201 } else { 500 }
+}
+
+async fn answer(providers: Arc<Providers>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Cut::Close)?.to_bytes();
+    let authorization = head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    let (status, answer) = providers.called(head.method.as_str(), path, authorization, &body).await;
+    let mut response = Response::new(Body::from(answer.to_string()));
+    *response.status_mut() = status.try_into().map_err(|_| Cut::Reset)?;
+    Ok(response)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_ai_jobs_to_an_app_is_followed_from_its_text() {
+    let keys = KeySetServer::start().await.expect("starts");
+    let internet = Internet::start().await.expect("starts");
+    let published = http_client().get(keys.url()).send().await.expect("answers").bytes().await.expect("a body");
+    internet.publish("https://rest.fal.ai/.well-known/jwks.json", published);
+    let settings = EdgeSettings { internet: Some(internet.address()), ..EdgeSettings::default() };
+    let gateway = Gateway::start_bare_with(settings).await;
+
+    let providers = Arc::new(Providers { replicate: Provider::replicate(), fal: Provider::fal(&keys) });
+    let user_id = providers.fal.config["user_id"].as_str().expect("an id").to_owned();
+    let for_server = Arc::clone(&providers);
+    let stand_in = Server::start(0, move |request| answer(Arc::clone(&for_server), request)).await.expect("starts");
+    let url = format!("http://{}", stand_in.address());
+    let page = with_free_port("examples/recipes/ai-results-to-an-app.md");
+    let page = page.with("your-user-id", &user_id).expect("is on the page");
+    let hosts = [(REPLICATE, url.as_str()), (FAL, url.as_str())];
+    let mut reader = Reader::start_with(&gateway, page, &[("python", "Python")], &hosts).await;
+    reader.follow("Set it up").await;
+
+    assert!(reader.see(0).await.contains("prediction-1"));
+    assert!(reader.see(1).await.contains("request-1"));
+    gateway.api.wait_for_rows("/v1/deliveries?destination=app&state=succeeded", 2, SOON).await;
+    assert_eq!(rows(&reader.see(2).await), 2);
+    for event in gateway.api.all("/v1/events").await {
+        let done = format!("done {}", event["id"].as_str().expect("an id"));
+        assert_eq!(reader.see_until(3, &done).await.matches(&done).count(), 1);
+    }
+    // A sample of `tidegate send`.
+    reader.see(4).await;
+    gateway.api.wait_for_rows("/v1/deliveries?destination=app&state=succeeded", 3, SOON).await;
+    reader.follow("If it does not work").await;
+}
