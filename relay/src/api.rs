@@ -49,6 +49,7 @@ mod sign_in;
 mod site;
 pub mod sources;
 pub mod stats;
+pub mod stream;
 pub mod tokens;
 pub mod unreadable;
 
@@ -133,6 +134,7 @@ pub(crate) fn description() -> Value {
         (name = "rejections", description = "Counts of requests that were not stored as events."),
         (name = "unreadable-messages", description = "Queue messages that could not be stored as events."),
         (name = "stats", description = "Counts per minute, hour or day."),
+        (name = "stream", description = "Changes of events and deliveries, as they are stored."),
         (name = "customers", description = "Owners of sources, destinations, routes and what belongs to them."),
         (name = "tokens", description = "What callers authenticate with."),
         (name = "audit", description = "Who changed what."),
@@ -140,7 +142,7 @@ pub(crate) fn description() -> Value {
         (name = "sessions", description = "What browsers authenticate with after a sign-in."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
-    components(schemas(problem::Problem, control::audit::Action)),
+    components(schemas(problem::Problem, control::audit::Action, control::stream::Change)),
     modifiers(&Credentials),
     security(("token" = []))
 )]
@@ -209,6 +211,7 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(unreadable::message))
         .routes(routes!(unreadable::release))
         .routes(routes!(stats::show))
+        .routes(routes!(stream::follow))
         .routes(routes!(customers::create, customers::list))
         .routes(routes!(customers::show, customers::change, customers::delete))
         .routes(routes!(customers::put))

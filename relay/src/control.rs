@@ -25,6 +25,8 @@ use crate::engine_handle::Handle;
 use crate::last_use::LastUse;
 use crate::oidc::Oidc;
 use crate::readiness::Readiness;
+use crate::streams::Streams;
+use crate::tail::Tail;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
@@ -65,6 +67,7 @@ pub mod sign_in;
 pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
+pub mod stream;
 pub mod time;
 pub mod token_form;
 pub mod tokens;
@@ -90,6 +93,8 @@ pub struct Control {
     wrong_tokens: Arc<Mutex<WrongTokens>>,
     last_use: Arc<LastUse>,
     oidc: Option<Arc<Oidc>>,
+    tail: Tail,
+    streams: Arc<Streams>,
 }
 
 impl Control {
@@ -112,6 +117,8 @@ impl Control {
             wrong_tokens: Arc::default(),
             last_use: Arc::clone(&app.last_use),
             oidc: app.oidc.clone(),
+            tail: app.tail.clone(),
+            streams: Arc::clone(&app.streams),
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use model::unix_time;
 use shared::id::{CustomerId, uuid_v7_floor};
 use store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
-use store::{Pool, body_retention};
+use store::{Pool, body_retention, changes};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -98,6 +98,7 @@ impl Retention {
             | Table::SourceCounters
             | Table::DestinationCounters
             | Table::AuditEntries => self.metadata_days,
+            Table::Changes => changes::KEPT_DAYS,
         }
     }
 }

@@ -37,8 +37,10 @@ pub mod send;
 pub mod serve;
 pub mod side_by_side;
 mod stored_body;
+pub mod streams;
 pub mod supervise;
 pub mod sync;
+pub mod tail;
 pub mod terminal;
 pub mod undecided;
 pub mod unreadable;
@@ -67,6 +69,10 @@ pub struct App {
     pub readiness: Arc<readiness::Readiness>,
     /// When each token and session was last used.
     pub last_use: Arc<last_use::LastUse>,
+    /// Hands changes of events and deliveries to what waits for them.
+    pub tail: tail::Tail,
+    /// The streams of changes that are open on this replica.
+    pub streams: Arc<streams::Streams>,
     /// The OpenID Connect provider, if one is configured.
     pub oidc: Option<Arc<oidc::Oidc>>,
 }

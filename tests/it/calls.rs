@@ -97,6 +97,10 @@ impl Operation {
 
     /// Its path with these ids.
     pub(crate) fn path(&self, ids: &Ids) -> String {
+        if self.path == "/v1/stream" {
+            // The response to a good request does not end.
+            return format!("{}?after=nothing", self.path);
+        }
         let path = self.path.replace("{name}", &ids.name);
         if path.contains("{id}") { path.replace("{id}", ids.of(self.noun())) } else { path }
     }

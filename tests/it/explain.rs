@@ -55,7 +55,9 @@ const IN_A_RANGE: [&str; 6] = [
 ];
 
 /// Prefixes of the statements that may plan for the partitions of all days, with the reason.
-const EVERY_DAY: [(&str, &str); 12] = [
+const EVERY_DAY: [(&str, &str); 14] = [
+    ("select history.history, history.kept_from", OF_CHANGES),
+    ("update change_history set kept_from", OF_CHANGES),
     (
         "select count(*) as \"count!\" from settled_deliveries",
         "a range of deliveries, and for each one the other deliveries of its event, by their index",
@@ -91,6 +93,9 @@ const EVERY_DAY: [(&str, &str); 12] = [
 /// Why the deletion of a customer may plan for all days.
 const OF_A_DELETED_CUSTOMER: &str =
     "one source or destination of a deleted customer: a limited number of entries of the primary key of each day";
+
+/// Why a statement may plan for all days of the changes.
+const OF_CHANGES: &str = "changes are kept for three days, and each day is read by its primary key";
 
 /// The tables and partitions that a statement reads, and how often it sorts.
 #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 //! No clock, no randomness and no I/O.
 
 pub mod audit;
+pub mod change;
 pub mod delivery;
 pub mod destination;
 pub mod event;

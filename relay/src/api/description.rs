@@ -57,12 +57,20 @@ pub(super) const CUSTOMER_HEADER: &str = "Tidegate-Customer";
 pub(super) const CUSTOMER_PARAMETER: &str = "customer";
 
 /// The nouns of calls that act for a customer.
-const OWNED: [&str; 8] =
-    ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats"];
+const OWNED: [&str; 9] =
+    ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats", "stream"];
 
 /// The lists that can be of all customers.
-const LISTS_OF_ALL: [&str; 7] =
-    ["/v1/sources", "/v1/destinations", "/v1/routes", "/v1/events", "/v1/deliveries", "/v1/replays", "/v1/rejections"];
+const LISTS_OF_ALL: [&str; 8] = [
+    "/v1/sources",
+    "/v1/destinations",
+    "/v1/routes",
+    "/v1/events",
+    "/v1/deliveries",
+    "/v1/replays",
+    "/v1/rejections",
+    "/v1/stream",
+];
 
 /// Adds the two parameters that name a customer, if the call acts for one.
 fn name_customers(path: &str, method: &str, operation: &mut Value) {

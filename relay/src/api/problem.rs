@@ -17,6 +17,7 @@ use crate::control;
 use crate::control::error::{Conflict, SignInError, whole_seconds};
 use crate::control::fields::FieldError;
 use crate::control::sign_in;
+use crate::control::stream::FULL_WAIT;
 
 /// Why a request is refused or fails.
 #[derive(Debug)]
@@ -135,6 +136,9 @@ impl ApiError {
         if let Self::Refused(control::Error::TooManyWrongTokens(wait)) = self {
             return Some(whole_seconds(*wait));
         }
+        if let Self::Refused(control::Error::TooManyStreams(_)) = self {
+            return Some(whole_seconds(FULL_WAIT));
+        }
         (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)
     }
 
@@ -231,6 +235,15 @@ fn class_of(error: &control::Error) -> Class {
             "too many wrong tokens",
             "too_many_wrong_tokens",
         ),
+        Error::TooManyStreams(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "/problems/too-many-streams", "too many streams", "too_many_streams")
+        }
+        Error::ForeignPosition => {
+            (StatusCode::GONE, "/problems/position-gone", "position cannot be continued", "position_of_another_history")
+        }
+        Error::PositionTooOld => {
+            (StatusCode::GONE, "/problems/position-gone", "position cannot be continued", "position_too_old")
+        }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "/problems/forbidden", "not allowed", "forbidden"),
         Error::NotFound(_) => NOT_FOUND,
         Error::PastRetention(_) => {
@@ -303,6 +316,9 @@ fn log(error: &control::Error) {
         Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
         Error::Unauthenticated
         | Error::TooManyWrongTokens(_)
+        | Error::TooManyStreams(_)
+        | Error::ForeignPosition
+        | Error::PositionTooOld
         | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::PastRetention(_)
@@ -347,7 +363,7 @@ pub(crate) struct Refusal {
 }
 
 /// Every response with a problem document.
-pub(crate) fn refusals() -> [Refusal; 15] {
+pub(crate) fn refusals() -> [Refusal; 16] {
     let refusal = |status, name, description| Refusal { status, name, description, headers: &[] };
     [
         refusal(
@@ -393,6 +409,12 @@ pub(crate) fn refusals() -> [Refusal; 15] {
             "The event's body is no longer available, because its retention period has ended or it was erased; `code` says \
              which.",
         ),
+        refusal(
+            410,
+            "PositionGone",
+            "The changes after the position are no longer kept, or the position is of another history of the database; \
+             `code` says which.",
+        ),
         refusal(413, "BodyTooLarge", "The request body is larger than 1,000,000 bytes."),
         refusal(
             422,
@@ -404,7 +426,8 @@ pub(crate) fn refusals() -> [Refusal; 15] {
             ..refusal(
                 429,
                 "TooManyWrongTokens",
-                "Too many wrong tokens have come from this address, so the token was not looked up.",
+                "Too many wrong tokens have come from this address, so the token was not looked up; or the operation is a \
+                 stream, and too many are open. `code` says which.",
             )
         },
         refusal(500, "Internal", "An internal error occurred. The relay's log contains the cause."),
@@ -447,6 +470,8 @@ special_responses! {
     Conflicts = "409", "Conflict";
     /// The call needs the body of an event, which may no longer be kept.
     PastRetention = "410", "PastRetention";
+    /// The call continues from a position, which may no longer be possible.
+    PositionGone = "410", "PositionGone";
     /// The edge has to confirm the call.
     EdgeFailed = "502", "EdgeFailed";
 }

@@ -76,6 +76,7 @@ fn every_call_is_described() {
         "get /v1/unreadable-messages/{id}/message",
         "post /v1/unreadable-messages/{id}/release",
         "get /v1/stats",
+        "get /v1/stream",
         "post /v1/customers",
         "get /v1/customers",
         "get /v1/customers/{id}",

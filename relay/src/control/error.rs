@@ -11,6 +11,7 @@ use store::{Constraint, Kind};
 use super::field_error::FieldError;
 use super::scope::Scope;
 use crate::history::Retention;
+use crate::streams::{Full, STREAMS, STREAMS_PER_CALLER};
 
 /// Why a request is refused or fails. An interface translates it; the REST API makes a problem document of it.
 #[derive(Debug)]
@@ -19,6 +20,12 @@ pub enum Error {
     Unauthenticated,
     /// The address of the caller has sent too many wrong tokens. A token from there is looked up again after this time.
     TooManyWrongTokens(Duration),
+    /// There are as many streams as there may be.
+    TooManyStreams(Full),
+    /// A position belongs to another history of the database.
+    ForeignPosition,
+    /// Changes that follow a position are no longer kept.
+    PositionTooOld,
     /// The actor may not do this.
     Forbidden(Forbidden),
     /// The object does not exist, or belongs to another customer.
@@ -308,6 +315,23 @@ impl Error {
                  and not revoked",
                 whole_seconds(*wait)
             ),
+            Self::TooManyStreams(Full::Caller) => format!(
+                "this token or session has {STREAMS_PER_CALLER} streams open on this replica, which is the most; close \
+                 one, or use another token"
+            ),
+            Self::TooManyStreams(Full::Replica) => {
+                format!("this replica has {STREAMS} streams open, which is the most; retry in a moment")
+            }
+            Self::ForeignPosition => {
+                "this position is of another history of the database, which was restored or whose server another one has \
+                 replaced; list the events since then, and begin a stream without a position"
+                    .to_owned()
+            }
+            Self::PositionTooOld => {
+                "the changes after this position are no longer kept; list the events since then, and begin a stream without \
+                 a position"
+                    .to_owned()
+            }
             Self::Forbidden(forbidden) => forbidden.detail(),
             Self::NotFound(Noun::ChangedCopy) => "this event has no copy with a different body".to_owned(),
             Self::NotFound(noun @ (Noun::Source | Noun::Destination | Noun::Customer)) => {
@@ -358,6 +382,9 @@ impl Error {
             Self::SignIn(error) => error.cause(),
             Self::Unauthenticated
             | Self::TooManyWrongTokens(_)
+            | Self::TooManyStreams(_)
+            | Self::ForeignPosition
+            | Self::PositionTooOld
             | Self::Forbidden(_)
             | Self::NotFound(_)
             | Self::PastRetention(_)

@@ -215,7 +215,7 @@ fn view<'a>(row: &'a EventRow, body: &'a [u8]) -> EventView<'a> {
     EventView::of(&row.meta, row.source_name.as_deref().unwrap_or_default(), body)
 }
 
-fn summary(row: SummaryRow) -> Event {
+pub(super) fn summary(row: SummaryRow) -> Event {
     Event {
         id: row.id,
         customer: None,

@@ -104,6 +104,11 @@ schemas! {
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
         "description": "The `next_cursor` of a page.",
     });
+    /// A position in the stream of changes.
+    Position = json!({
+        "type": "string", "pattern": "^pos_[0-9a-f]{48}$",
+        "description": "A position in the stream of changes. Its digits have no meaning for clients.",
+    });
     /// Types of events.
     EventTypes = json!({
         "type": "array", "maxItems": event_types::MAX_TYPES, "uniqueItems": true,

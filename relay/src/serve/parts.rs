@@ -18,6 +18,7 @@ use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
+use crate::tail::Tail;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 
@@ -87,6 +88,8 @@ impl Parts {
             releaser,
             wakers: Arc::default(),
             last_use: Arc::default(),
+            tail: Tail::default(),
+            streams: Arc::default(),
             oidc,
         };
         Ok(Self { app, intake, engine, queues, handover })

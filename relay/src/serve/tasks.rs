@@ -17,7 +17,7 @@ use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
     App, api, body_retention, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
-    sync, undecided, unreadable, waiting,
+    streams, sync, tail, undecided, unreadable, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -41,6 +41,8 @@ impl Tasks {
         let [feeding, delivering, serving] = [(); 3].map(|()| supervisor.group());
         let Parts { app, intake, engine, queues, handover } = parts;
         serve_api(&serving, &app, listener, files);
+        // It ends last, because the other tasks change deliveries until they end.
+        serving.spawn("announce changes", tail::announce(app.pool.clone(), serving.stop_signal()));
         let (stop_engine, engine_stopped) = oneshot::channel();
         let engine = delivering.spawn("delivery", engine.run(engine_parts(&app, &intake, &delivering), engine_stopped));
         pull(&feeding, &app, &intake, queues, &handover);
@@ -122,6 +124,8 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("events of unusable destinations", held::tell_unusable(intake(), stop()));
     group.spawn("last use of tokens", last_use::run(pool(), app().last_use, stop()));
     group.spawn("edge sync", sync::run(app(), stop()));
+    group.spawn("read changes", tail::run(pool(), app().tail, stop()));
+    group.spawn("callers of streams", streams::run(pool(), app().streams, stop()));
     group.spawn("rates of customers", over_rate::run(app(), stop()));
     group.spawn(
         "shorter retention of bodies",

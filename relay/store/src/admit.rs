@@ -155,7 +155,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     // Last, because two transactions that count for the same source block each other from here until they commit.
     let counts = counts(batch, &stored, &copies.of, &rejected, &beyond.events, found.now);
     counters::add_to_sources(connection, &counts).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(Admitted::Stored { stored, copies: copies.of.len(), full: beyond.full })
 }
 

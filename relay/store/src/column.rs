@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use model::change::ChangeKind;
 use model::delivery::DeliveryState;
 use model::destination::DestinationState;
 use model::event::Verification;
@@ -101,6 +102,7 @@ columns! {
     TokenId: Uuid, |id| Some(Self::from_uuid(id));
     UnreadableMessageId: Uuid, |id| Some(Self::from_uuid(id));
     BreakerName: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Closed));
+    ChangeKind: &'r str, Self::from_name;
     DeliveryState: &'r str, Self::from_name;
     DestinationState: &'r str, Self::from_name;
     HeldBy: &'r str, |name| Some(Self::from_name(name).unwrap_or(Self::Transform));

@@ -107,7 +107,7 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
             .await?;
         Turn::Done { destination, cancelled: job.cancelled }
     };
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(turn)
 }
 

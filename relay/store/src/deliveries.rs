@@ -428,7 +428,7 @@ pub async fn retry(
                 if is_change {
                     audit::record(&mut transaction, entry).await?;
                 }
-                transaction.commit().await?;
+                transaction.commit_changes().await?;
                 return Ok(retried);
             }
             Some(retried) => return Ok(retried),
@@ -576,7 +576,7 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry
     .await?;
     let Some(cancelled) = cancelled else { return Ok(false) };
     audit::record(&mut transaction, entry).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     if let Some(key) = cancelled.order_key {
         // Not in the transaction above: a settlement may have locked the next delivery and wait for this one. If the
         // relay is killed in between, the next delivery is due at the time that it was put back to.

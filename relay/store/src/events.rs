@@ -298,6 +298,7 @@ pub async fn erase_body(pool: &Pool, customer: CustomerId, event: EventId, entry
     sqlx::query!("delete from unreadable_messages where event_id = $1", event.uuid()).execute(&mut *change).await?;
     audit::record(&mut change, entry).await?;
     change.commit_unchanged().await?;
+    pool.note_changes();
     Ok(Erased::Done)
 }
 
@@ -342,6 +343,6 @@ pub async fn release(
     }
     insert_deliveries(&mut transaction, &[event], &HashSet::from([event.id])).await?;
     audit::record(&mut transaction, entry).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(Released::Done)
 }

@@ -129,7 +129,7 @@ pub async fn release(
     if !released.is_empty() {
         audit::record(&mut transaction, &record(&released)).await?;
     }
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(released)
 }
 

@@ -23,6 +23,8 @@
 //! 6. `replays`, whose rows many transactions update: late, so that they are locked only briefly
 //! 7. `source_counters`, `destination_counters`
 //!
+//! `changes` has only rows that the transaction inserts. The triggers of the tables above write them.
+//!
 //! Several rows of one table are locked in the order of their keys, by a separate statement if the plan of an update
 //! could choose another order. For `pending_deliveries` that would cost one more statement per settled batch. There
 //! only [`settle`] waits for several rows. All other transactions lock one row, or use `skip locked` and process the
@@ -37,6 +39,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 pub mod admit;
 pub mod audit;
 pub mod body_retention;
+pub mod changes;
 mod column;
 pub mod configuration;
 pub mod copies;

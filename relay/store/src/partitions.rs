@@ -104,10 +104,11 @@ pub enum Table {
     SourceCounters,
     DestinationCounters,
     AuditEntries,
+    Changes,
 }
 
 impl Table {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Events,
         Self::EventBodies,
         Self::EventKeys,
@@ -119,6 +120,7 @@ impl Table {
         Self::SourceCounters,
         Self::DestinationCounters,
         Self::AuditEntries,
+        Self::Changes,
     ];
 
     fn name(self) -> &'static str {
@@ -134,6 +136,7 @@ impl Table {
             Self::SourceCounters => "source_counters",
             Self::DestinationCounters => "destination_counters",
             Self::AuditEntries => "audit_entries",
+            Self::Changes => "changes",
         }
     }
 }
@@ -259,7 +262,8 @@ impl Maintenance {
             | Table::UnreadableMessages
             | Table::SourceCounters
             | Table::DestinationCounters
-            | Table::AuditEntries => Ok(false),
+            | Table::AuditEntries
+            | Table::Changes => Ok(false),
         }
     }
 
@@ -357,6 +361,17 @@ impl Maintenance {
             State::HalfDetached => Some("finalize"),
             State::Detached => None,
         };
+        if partition.table == Table::Changes && partition.state == State::Attached {
+            // Positions before or within them are refused from now on.
+            sqlx::query!(
+                "update change_history
+                 set kept_from = greatest(kept_from,
+                                          coalesce((select max(written_by) + 1 from changes where day = $1), 0))",
+                partition.day
+            )
+            .execute(&mut self.connection)
+            .await?;
+        }
         // Names cannot be parameters; these consist of the table names above and digits.
         if let Some(how) = detach {
             let detach = format!("alter table {table} detach partition {name} {how}");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, PgPool, Postgres};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
 mod execute;
@@ -58,6 +58,8 @@ pub struct Pool {
     inner: PgPool,
     /// Held by the one change of the configuration that may use a connection.
     changes: Arc<tokio::sync::Mutex<()>>,
+    /// Woken when a transaction has committed changes of events or deliveries.
+    changed: Arc<Notify>,
 }
 
 /// A statement was given up because the server did not respond; its connection is closed.
@@ -114,7 +116,7 @@ impl Pool {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { inner, changes: Arc::default() })
+        Ok(Self { inner, changes: Arc::default(), changed: Arc::default() })
     }
 
     /// A connection, for statements that have to run on the same connection.
@@ -139,7 +141,7 @@ impl Pool {
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
     pub async fn begin(&self) -> crate::Result<Transaction> {
-        Ok(Transaction::begin(self.connection().await?, "BEGIN".to_owned()).await?)
+        Ok(Transaction::begin(self.connection().await?, "BEGIN".to_owned(), &self.changed).await?)
     }
 
     /// Begins a transaction whose statements may have to read all of history, with 25 seconds for each. It is rolled
@@ -164,7 +166,7 @@ impl Pool {
         let mut connection = self.connection().await?;
         connection.limit = limits.here;
         let begin = format!("BEGIN; SET LOCAL statement_timeout = {}", limits.server.as_millis());
-        Transaction::begin(connection, begin).await
+        Transaction::begin(connection, begin, &self.changed).await
     }
 
     /// A connection that no longer belongs to the pool: its session locks end with it. Each statement has 60 seconds.
@@ -177,6 +179,22 @@ impl Pool {
         let limit = format!("SET statement_timeout = {}", MAINTENANCE.server.as_millis());
         sqlx::raw_sql(AssertSqlSafe(limit)).execute(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// A pool that opens one connection to the same database, for a listener that keeps it.
+    pub(super) fn single(&self) -> PgPool {
+        let options = PgConnectOptions::clone(&self.inner.connect_options());
+        PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
+    }
+
+    /// Records that changes of events or deliveries have been committed, so that they are announced.
+    pub(super) fn note_changes(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until this relay has committed changes of events or deliveries since the last call returned.
+    pub async fn has_changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Closes each connection as soon as it is not in use.
@@ -271,13 +289,14 @@ async fn give_back(mut connection: PoolConnection<Postgres>, in_transaction: boo
 #[derive(Debug)]
 pub struct Transaction {
     connection: Connection,
+    changed: Arc<Notify>,
 }
 
 impl Transaction {
-    async fn begin(mut connection: Connection, statement: String) -> Result<Self, Error> {
+    async fn begin(mut connection: Connection, statement: String, changed: &Arc<Notify>) -> Result<Self, Error> {
         connection.in_transaction = true;
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        Ok(Self { connection })
+        Ok(Self { connection, changed: Arc::clone(changed) })
     }
 
     /// Commits it.
@@ -288,6 +307,18 @@ impl Transaction {
     pub async fn commit(mut self) -> crate::Result<()> {
         sqlx::raw_sql("COMMIT").execute(&mut self.connection).await?;
         self.connection.in_transaction = false;
+        Ok(())
+    }
+
+    /// Commits it, and has the changes of events and deliveries announced that it made. Without that, readers that wait
+    /// for changes find them up to a second later.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_changes(self) -> crate::Result<()> {
+        let changed = Arc::clone(&self.changed);
+        self.commit().await?;
+        changed.notify_one();
         Ok(())
     }
 }

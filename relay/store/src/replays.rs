@@ -427,7 +427,7 @@ pub async fn advance(
     if moved.rows_affected() == 0 {
         return Ok(Advanced::Elsewhere);
     }
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(Advanced::Moved)
 }
 
@@ -563,6 +563,7 @@ pub async fn cancel_pending(pool: &Pool, id: ReplayId, limit: i64) -> Result<Lef
     .fetch_one(pool)
     .await?;
     if cancelled > 0 {
+        pool.note_changes();
         return Ok(Left::More);
     }
     let locked = sqlx::query_scalar!(

@@ -289,3 +289,22 @@ pub async fn delete_expired(pool: &Pool, limit: i64) -> Result<u64> {
 fn columns(subject: Option<&Subject>) -> (Option<&'static str>, Option<&str>) {
     (subject.map(|subject| subject.made_of.name()), subject.map(|subject| subject.text.as_str()))
 }
+
+/// Those of these sessions that are no longer accepted: they or their tokens have ended, or they are unknown.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn ended(pool: &Pool, ids: &[SessionId]) -> Result<Vec<SessionId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let ended = sqlx::query_scalar!(
+        r#"select open.id as "id!" from unnest($1::uuid[]) as open (id)
+           where not exists (
+               select from sessions left join tokens on tokens.id = token_id
+               where sessions.id = open.id and ended_at is null and sessions.expires_at > now()
+                 and tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > now()))"#,
+        &ids
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ended.into_iter().map(SessionId::from_uuid).collect())
+}

@@ -78,7 +78,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> 
     replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
     // Last, because two transactions that count for the same destination block each other from here until they commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(Settled { ids: settled, at })
 }
 

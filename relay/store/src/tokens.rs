@@ -172,3 +172,21 @@ pub async fn used(pool: &Pool, uses: &[(TokenId, OffsetDateTime)]) -> Result<()>
     .await?;
     transaction.commit().await
 }
+
+/// Those of these tokens that are no longer accepted: revoked, expired or unknown.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn ended(pool: &Pool, ids: &[TokenId]) -> Result<Vec<TokenId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let ended = sqlx::query_scalar!(
+        r#"select open.id as "id!" from unnest($1::uuid[]) as open (id)
+           where not exists (
+               select from tokens
+               where tokens.id = open.id and revoked_at is null and (expires_at is null or expires_at > now()))"#,
+        &ids
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ended.into_iter().map(TokenId::from_uuid).collect())
+}

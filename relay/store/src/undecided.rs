@@ -80,7 +80,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Destination
         return Ok((Vec::new(), 0));
     }
     let released = held::make_due(&mut transaction, &ids, Release::RouteChanged).await?;
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }
 
@@ -177,7 +177,7 @@ pub async fn decide(pool: &Pool, id: DeliveryId, version: Version, decision: &De
         Decision::NotMatched(reason) => end(&mut transaction, id, reason).await?,
         Decision::Undecided { by, reason, again } => keep(&mut transaction, id, *by, reason, *again).await?,
     };
-    transaction.commit().await?;
+    transaction.commit_changes().await?;
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 

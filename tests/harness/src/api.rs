@@ -119,12 +119,7 @@ impl Api {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await?;
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = response.text().await?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Reply { status, body, retry_after, call })
+        Reply::read(call, request.send().await?).await
     }
 
     /// Creates a source of a provider.
@@ -278,7 +273,7 @@ impl Api {
         self.with_token(&text(&created, "token"))
     }
 
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         match &self.customer {
             Some(customer) => request.header("tidegate-customer", customer),
@@ -293,6 +288,23 @@ impl Api {
 }
 
 impl Reply {
+    async fn read(call: String, response: reqwest::Response) -> reqwest::Result<Self> {
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Self { status, body, retry_after, call })
+    }
+
+    /// Reads a response.
+    ///
+    /// # Panics
+    /// Panics if its body does not arrive.
+    pub(crate) async fn of(call: String, response: reqwest::Response) -> Self {
+        let read = Self::read(call.clone(), response).await;
+        read.unwrap_or_else(|error| panic!("{call}: {error:?}"))
+    }
+
     /// Returns the body of a response with this status.
     ///
     /// # Panics

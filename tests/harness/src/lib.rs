@@ -30,6 +30,7 @@ pub mod raw_receiver;
 pub mod receiver;
 pub mod relay;
 pub mod server;
+pub mod stream;
 pub mod terminal;
 pub mod tools;
 pub mod wait;

@@ -9,7 +9,7 @@ use crate::api::server::{self, Patience};
 use crate::api::{self, layers};
 use crate::control::{self, page, sessions, sign_in, tokens, wrong_tokens};
 use crate::doctor::check;
-use crate::{descriptors, edge, last_use, oidc, readiness, serve};
+use crate::{descriptors, edge, last_use, oidc, readiness, serve, streams, tail};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -69,6 +69,38 @@ fn calls() -> Vec<Bound> {
         ),
         fixed!("time of a sign-in with OpenID Connect", time(sign_in::WITHIN), "limits what a stolen cookie can do"),
         fixed!("path to which a sign-in returns", bytes(sign_in::MAX_RETURN_TO), "limits the size of a cookie"),
+        fixed!("streams on one replica", count(streams::STREAMS), "limits connections and memory"),
+        fixed!(
+            "streams of one token or session on one replica",
+            count(streams::STREAMS_PER_CALLER),
+            "leaves streams to other callers",
+        ),
+        fixed!(
+            "streams that read the database at a time, because they continue from a position or are behind",
+            count(streams::READING),
+            "limits memory and the load of the database",
+        ),
+        fixed!(
+            "a stream whose token or session has ended is found",
+            format!("every {}", time(streams::CHECKED_EVERY)),
+            "limits what a revoked token still sees",
+        ),
+        fixed!(
+            "batches of changes that wait for a stream or another follower",
+            count(tail::BATCHES_WAITING),
+            "limits memory; a follower that is further behind reads the database",
+        ),
+        fixed!("changes in a batch", count(tail::items::CHANGES_AT_ONCE), "limits memory",),
+        fixed!(
+            "changes are kept, after the day on which they were stored, for at least",
+            days(u64::from(store::changes::KEPT_DAYS)),
+            "limits the disk space; a stream cannot continue from an older position",
+        ),
+        fixed!(
+            "announcements of changes by a replica",
+            format!("every {}", time(tail::ANNOUNCED_EVERY)),
+            "limits the load of the database",
+        ),
         fixed!("body of a request", bytes(api::MAX_BODY_BYTES), "limits memory"),
         fixed!(
             "time of a call, after which it is aborted with 504",
