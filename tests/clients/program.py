@@ -6,7 +6,7 @@ usage: python program.py, with the variables RELAY, TOKEN and DESTINATION_URL
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -24,6 +24,8 @@ from tidegate_client.api.replays import replays_create, replays_show
 from tidegate_client.api.routes import routes_create, routes_delete, routes_list
 from tidegate_client.api.sources import sources_create, sources_list
 from tidegate_client.models import (
+    Change,
+    ChangeKind,
     Delivery,
     DeliveryState,
     DestinationPatch,
@@ -116,9 +118,52 @@ def deliveries(state: DeliveryState) -> list[Delivery]:
     return ok(deliveries_list.sync(client=api, destination=NAME, limit=100, state=state)).data
 
 
-def receive_and_list(ingest_url: str) -> None:
-    sent = [send(ingest_url, number) for number in range(EVENTS)]
+def follow(after: str | None = None) -> Iterator[tuple[str, Change | None]]:
+    """Follows the stream of stored events: the positions, each with its change if it has one.
 
+    The generated function for this call would wait for the end of the response. The client's own HTTP client reads it
+    line by line.
+    """
+    query = {"source": NAME, "kind": ChangeKind.EVENT_STORED.value} | ({"after": after} if after else {})
+    timeout = httpx.Timeout(10, read=SOON_S)
+    with api.get_httpx_client().stream("GET", "/v1/stream", params=query, timeout=timeout) as response:
+        assert response.status_code == 200, response.read()
+        fields: dict[str, str] = {}
+        for line in response.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            else:
+                data = fields.get("data")
+                yield fields["id"], Change.from_dict(json.loads(data)) if data else None
+                fields = {}
+
+
+def stream(ingest_url: str) -> list[str]:
+    """Sends the events while a stream is followed, and follows it again from the middle."""
+    sent, received = [], []
+    for position, change in follow():
+        if not sent:
+            # The first position says that the stream has begun.
+            sent = [send(ingest_url, number) for number in range(EVENTS)]
+        if change is not None:
+            assert change.event
+            received.append((position, change.event.id))
+        if len(received) == EVENTS:
+            break
+    assert {event for _, event in received} == set(sent), received
+    again = []
+    for position, change in follow(after=received[2][0]):
+        if change is not None:
+            assert change.event
+            again.append((position, change.event.id))
+        if len(again) == EVENTS - 3:
+            break
+    assert again == received[3:], again
+    return sent
+
+
+def list_all(sent: list[str]) -> None:
     def listed() -> tuple[list[Event], int] | None:
         found = all_events()
         return found if len(found[0]) == EVENTS else None
@@ -127,7 +172,7 @@ def receive_and_list(ingest_url: str) -> None:
     assert pages >= 3, pages
     assert {event.id for event in events} == set(sent)
     shown = ok(events_show.sync(sent[0], client=api))
-    assert shown.verification == Verification.UNSIGNED, shown.verification
+    assert shown.verification == Verification.VERIFIED, shown.verification
     assert shown.received_at.tzinfo is not None
     types = [header.value for header in shown.headers if header.name == "content-type"]
     assert types == ["application/json"], types
@@ -201,7 +246,7 @@ def remove() -> None:
 
 
 ingest_url = create()
-receive_and_list(ingest_url)
+list_all(stream(ingest_url))
 retry()
 replay()
 change()

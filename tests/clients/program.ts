@@ -10,6 +10,7 @@ import type { components, paths } from "./tidegate.js";
 type Event = components["schemas"]["Event"];
 type Delivery = components["schemas"]["Delivery"];
 type Problem = components["schemas"]["Problem"];
+type Change = components["schemas"]["Change"];
 
 const NAME = "typescript";
 const EVENTS = 5;
@@ -89,9 +90,65 @@ async function deliveries(state?: Delivery["state"]): Promise<Delivery[]> {
   return ok(await api.GET("/v1/deliveries", { params: { query } })).data;
 }
 
-async function receiveAndList(ingestUrl: string): Promise<void> {
+/** The value of a field of a server-sent event. */
+function field(event: string, name: string): string | undefined {
+  const line = event.split("\n").find((line) => line.startsWith(`${name}: `));
+  return line?.slice(name.length + 2);
+}
+
+/** Follows the stream of stored events: the positions, each with its change if it has one. Leaving it closes it. */
+async function* follow(after?: string): AsyncGenerator<{ position: string; change: Change | undefined }> {
+  const query = { source: NAME, kind: "event_stored" as const, ...(after === undefined ? {} : { after }) };
+  const closing = new AbortController();
+  const { data, error, response } = await api.GET("/v1/stream", {
+    params: { query },
+    parseAs: "stream",
+    signal: closing.signal,
+  });
+  assert(data, `${response.status}: ${JSON.stringify(error)}`);
+  const decoder = new TextDecoder();
+  let text = "";
+  try {
+    for await (const bytes of data) {
+      text += decoder.decode(bytes, { stream: true });
+      const events = text.split("\n\n");
+      text = events.pop() ?? "";
+      for (const event of events) {
+        const [position, json] = [field(event, "id"), field(event, "data")];
+        assert(position !== undefined, event);
+        yield { position, change: json === undefined ? undefined : (JSON.parse(json) as Change) };
+      }
+    }
+  } finally {
+    closing.abort();
+  }
+}
+
+/** Sends the events while a stream is followed, and follows it again from the middle. */
+async function stream(ingestUrl: string): Promise<string[]> {
   const sent: string[] = [];
-  for (let number = 0; number < EVENTS; number += 1) sent.push(await send(ingestUrl, number));
+  const received: { position: string; id: string | undefined }[] = [];
+  for await (const { position, change } of follow()) {
+    if (sent.length === 0) {
+      // The first position says that the stream has begun.
+      for (let number = 0; number < EVENTS; number += 1) sent.push(await send(ingestUrl, number));
+    }
+    if (change !== undefined) received.push({ position, id: change.event?.id });
+    if (received.length === EVENTS) break;
+  }
+  assert.deepEqual(new Set(received.map(({ id }) => id)), new Set(sent));
+  const [middle, rest] = [received[2], received.slice(3)];
+  assert(middle !== undefined);
+  const again: typeof received = [];
+  for await (const { position, change } of follow(middle.position)) {
+    if (change !== undefined) again.push({ position, id: change.event?.id });
+    if (again.length === rest.length) break;
+  }
+  assert.deepEqual(again, rest);
+  return sent;
+}
+
+async function list(sent: string[]): Promise<void> {
   const { events, pages } = await until("all events", async () => {
     const all = await allEvents();
     return all.events.length === EVENTS ? all : undefined;
@@ -102,7 +159,7 @@ async function receiveAndList(ingestUrl: string): Promise<void> {
   assert(first !== undefined);
   const path = { id: first };
   const shown = ok(await api.GET("/v1/events/{id}", { params: { path } }));
-  assert.equal(shown.verification, "unsigned");
+  assert.equal(shown.verification, "verified");
   assert.equal(shown.headers.find((header) => header.name === "content-type")?.value, "application/json");
   const body = ok(await api.GET("/v1/events/{id}/body", { params: { path }, parseAs: "text" }));
   assert.equal(body, JSON.stringify({ number: 0 }));
@@ -174,7 +231,7 @@ async function remove(): Promise<void> {
 }
 
 const ingestUrl = await create();
-await receiveAndList(ingestUrl);
+await list(await stream(ingestUrl));
 await retry();
 await replay();
 await change();

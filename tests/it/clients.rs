@@ -81,11 +81,13 @@ async fn a_client_in_python_is_generated_without_a_warning_and_works_unedited() 
     let programs = tools::blocking(tools::python_client_generator).await.unwrap_or_else(|error| panic!("{error}"));
     let gateway = Gateway::start().await;
     let folder = folder_with(&["program.py"]);
-    // The generator formats its code with ruff, which it looks for in the path.
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let python = |program: &str| {
         let mut command = Command::new(programs.join(program));
-        command.current_dir(&folder).env("PATH", &path).env("NO_COLOR", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+            .current_dir(&folder)
+            .env("PATH", path_with(&programs))
+            .env("NO_COLOR", "1")
+            .env("PYTHONDONTWRITEBYTECODE", "1");
         command
     };
     let mut generate = python("openapi-python-client");
@@ -93,6 +95,12 @@ async fn a_client_in_python_is_generated_without_a_warning_and_works_unedited() 
     run("openapi-python-client", generate.args(["--url", &description_of(&gateway)])).await;
     used(&gateway, "program.py", python("python").arg("program.py")).await;
     remove(&folder);
+}
+
+/// The path with a folder before all others. The generator looks for ruff in it, which formats what is generated.
+#[expect(clippy::disallowed_methods, reason = "programs are looked for in the developer's path")]
+fn path_with(folder: &Path) -> String {
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
 }
 
 fn remove(folder: &Path) {

@@ -14,11 +14,14 @@ use harness::terminal::Terminal;
 use harness::tools;
 use harness::wait::SOON;
 
-/// Sends the curl commands for these hosts, which need an account, to the test.
+/// A `curl` that sends what is for hosts that need an account to the test. The real one is further back in the path.
 const CURL: &str = r#"#!/bin/bash
 arguments=()
-for argument; do arguments+=("${argument/#https:\/\/@HOST@\//@STAND_IN@/@HOST@/}"); done
-exec @CURL@ "${arguments[@]}"
+for argument; do
+    for host in @HOSTS@; do argument=${argument/#https:\/\/$host\//@STAND_IN@/$host/}; done
+    arguments+=("$argument")
+done
+PATH=${PATH#*:} exec curl "${arguments[@]}"
 "#;
 
 /// A reader of a recipe.
@@ -30,21 +33,21 @@ struct Reader {
 impl Reader {
     /// Opens a page after the preparations that `examples/README.md` asks for. Its receivers are installed.
     async fn start(gateway: &Gateway, page: Page, receivers: &[(&'static str, &'static str)]) -> Self {
-        Self::start_with(gateway, page, receivers, &[]).await
+        Self::start_with(gateway, page, receivers, None).await
     }
 
-    /// Like [`Reader::start`]. `curl` sends what is for these hosts to other URLs.
+    /// Like [`Reader::start`]. `curl` sends what is for these hosts to this URL.
     async fn start_with(
         gateway: &Gateway,
         page: Page,
         receivers: &[(&'static str, &'static str)],
-        hosts: &[(&str, &str)],
+        hosts: Option<(&[&str], &str)>,
     ) -> Self {
         let programs = place::temporary("programs").expect("a folder");
         let tidegate = tools::blocking(tools::relay).await.unwrap_or_else(|error| panic!("{error}"));
         link(&tidegate, &programs.join("tidegate"));
-        if !hosts.is_empty() {
-            write_curl(&programs, hosts);
+        if let Some((hosts, stand_in)) = hosts {
+            write_curl(&programs, hosts, stand_in);
         }
         let inbox = programs.join("inbox");
         let variables = [("INBOX", inbox.to_str().expect("text"))];
@@ -102,19 +105,13 @@ fn link(to: &std::path::Path, from: &std::path::Path) {
     std::os::unix::fs::symlink(to, from).expect("is linked");
 }
 
-/// Writes a `curl` that sends what is for these hosts to other URLs, with the host as the first part of the path.
-fn write_curl(programs: &std::path::Path, hosts: &[(&str, &str)]) {
+/// Writes a `curl` that sends what is for these hosts to another URL, with the host as the first part of the path.
+fn write_curl(programs: &std::path::Path, hosts: &[&str], stand_in: &str) {
     use std::os::unix::fs::PermissionsExt as _;
-    let path = std::env::var("PATH").unwrap_or_default();
-    let real = path.split(':').map(|folder| std::path::Path::new(folder).join("curl")).find(|file| file.exists());
-    let mut real = real.expect("curl is installed");
-    for (number, (host, stand_in)) in hosts.iter().enumerate() {
-        let file = programs.join(if number + 1 == hosts.len() { "curl".to_owned() } else { format!("curl-{number}") });
-        let text = CURL.replace("@HOST@", host).replace("@STAND_IN@", stand_in);
-        std::fs::write(&file, text.replace("@CURL@", real.to_str().expect("text"))).expect("is written");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).expect("is made a program");
-        real = file;
-    }
+    let file = programs.join("curl");
+    let text = CURL.replace("@HOSTS@", &hosts.join(" ")).replace("@STAND_IN@", stand_in);
+    std::fs::write(&file, text).expect("is written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).expect("is made a program");
 }
 
 /// Reads a recipe whose receiver listens on port 9000, and replaces that port.

@@ -66,8 +66,10 @@ fn the_map_names_every_module() {
 }
 
 fn documents() -> impl Iterator<Item = String> {
-    let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
-    documents.map(str::to_owned).into_iter().chain(files("docs", &["md"]))
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md"];
+    let examples = files("examples/recipes", &["md"]);
+    documents.map(str::to_owned).into_iter().chain(files("docs", &["md"])).chain(examples)
 }
 
 /// Whether a source file exists, by its path from the root of the repository or of a crate.

@@ -18,6 +18,7 @@ const BLOCK_WITHIN: Duration = Duration::from_secs(120);
 const SHELL: &str = r#"
     set -eu -o pipefail
     folder=$1 number=0
+    if [ -n "$2" ]; then PATH=$2:$PATH; fi
     trap 'echo $? > "$folder/$number.unfinished"; mv "$folder/$number.unfinished" "$folder/$number.status"' EXIT
     while :; do
         number=$((number + 1))
@@ -56,15 +57,9 @@ impl Terminal {
         let folder = Folder(place::temporary("terminal")?);
         let working = folder.0.join("working");
         std::fs::create_dir(&working).doing(|| format!("cannot create {}", working.display()))?;
-        let mut path = std::env::var_os("PATH").unwrap_or_default();
-        if let Some(programs) = programs {
-            let mut with = programs.as_os_str().to_owned();
-            with.push(":");
-            with.push(path);
-            path = with;
-        }
         let mut command = Command::new("bash");
-        command.args(["--norc", "-c", SHELL, "terminal"]).arg(&folder.0).current_dir(&working).env("PATH", path);
+        command.args(["--norc", "-c", SHELL, "terminal"]).arg(&folder.0).current_dir(&working);
+        command.arg(programs.unwrap_or(Path::new("")));
         // The developer's settings must not affect a test.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEGATE_") {

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::{Reader, rows, with_free_port};
 
-const REPLICATE: &str = "api.replicate.com";
-const FAL: &str = "queue.fal.run";
+/// The hosts of their APIs.
+const HOSTS: [&str; 2] = ["api.replicate.com", "queue.fal.run"];
 
 /// The two providers.
 struct Providers {
@@ -91,8 +91,7 @@ async fn results_of_ai_jobs_to_an_app_is_followed_from_its_text() {
     let url = format!("http://{}", stand_in.address());
     let page = with_free_port("examples/recipes/ai-results-to-an-app.md");
     let page = page.with("your-user-id", &user_id).expect("is on the page");
-    let hosts = [(REPLICATE, url.as_str()), (FAL, url.as_str())];
-    let mut reader = Reader::start_with(&gateway, page, &[("python", "Python")], &hosts).await;
+    let mut reader = Reader::start_with(&gateway, page, &[("python", "Python")], Some((&HOSTS, &url))).await;
     reader.follow("Set it up").await;
 
     assert!(reader.see(0).await.contains("prediction-1"));
