@@ -15,7 +15,7 @@ const OF_A_CUSTOMER: [&str; 5] = ["read", "bodies", "write", "replay", "secrets"
 
 /// The calls without an id in their path that may succeed for another customer, because they make or list what belongs
 /// to the caller, or what belongs to no customer; with the status.
-const ELSEWHERE: [(&str, u16); 27] = [
+const ELSEWHERE: [(&str, u16); 31] = [
     ("get /v1/providers", 200),
     ("post /v1/sources", 201),
     ("get /v1/sources", 200),
@@ -34,6 +34,11 @@ const ELSEWHERE: [(&str, u16); 27] = [
     ("get /v1/replays", 200),
     ("get /v1/rejections", 200),
     ("get /v1/stats", 200),
+    // The ids are required.
+    ("get /v1/stats/sources", 422),
+    ("get /v1/stats/destinations", 422),
+    ("get /v1/destination-health", 422),
+    ("get /v1/overview", 200),
     ("get /v1/whoami", 200),
     ("get /v1/operations", 200),
     ("post /v1/sessions", 201),

@@ -57,8 +57,18 @@ pub(super) const CUSTOMER_HEADER: &str = "Tidegate-Customer";
 pub(super) const CUSTOMER_PARAMETER: &str = "customer";
 
 /// The nouns of calls that act for a customer.
-const OWNED: [&str; 8] =
-    ["sources", "destinations", "routes", "events", "deliveries", "replays", "rejections", "stats"];
+const OWNED: [&str; 10] = [
+    "sources",
+    "destinations",
+    "destination-health",
+    "routes",
+    "events",
+    "deliveries",
+    "replays",
+    "rejections",
+    "stats",
+    "overview",
+];
 
 /// The lists that can be of all customers.
 const LISTS_OF_ALL: [&str; 7] =
@@ -226,6 +236,11 @@ fn returned(method: &str, schema: &str) -> String {
             "Health" => "version of the relay".to_owned(),
             "Ready" => "state of the relay".to_owned(),
             "ReleasedOfHeld" => "number of released deliveries".to_owned(),
+            "DestinationsHealth" => "health of the destinations".to_owned(),
+            "DestinationsStats" => "counts of the destinations".to_owned(),
+            "SourcesStats" => "counts of the sources".to_owned(),
+            "SourceCheck" => "result of the check".to_owned(),
+            "TrialReport" => "results of the trial".to_owned(),
             "SigningSecret" => "signing secret of the destination".to_owned(),
             "Stats" => "counts".to_owned(),
             "ShownActor" => "caller".to_owned(),

@@ -145,6 +145,10 @@ pub enum Conflict {
     /// A delivery of the event is pending or held.
     BodyNeeded,
     NotFailed,
+    /// The event failed verification and was not released.
+    InQuarantine,
+    /// The source of an event was deleted.
+    SourceGone,
     ReplayFinished,
     /// No master key opens the signing secrets of a destination.
     SecretClosed,
@@ -170,6 +174,8 @@ impl Conflict {
             Self::BodyGone => "body_gone",
             Self::BodyNeeded => "body_needed",
             Self::NotFailed => "not_failed",
+            Self::InQuarantine => "in_quarantine",
+            Self::SourceGone => "source_gone",
             Self::ReplayFinished => "replay_finished",
             Self::SecretClosed => "secret_closed",
             Self::SourceLimit => "source_limit",
@@ -206,6 +212,10 @@ impl Conflict {
                  and then erase the body"
             }
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
+            Self::InQuarantine => "this event failed verification and is in quarantine; release it, and then send it",
+            Self::SourceGone => {
+                "the source of this event was deleted, so an edited copy of it cannot be stored; send the event itself"
+            }
             Self::ReplayFinished => {
                 "the replay has ended and none of its deliveries is pending or held, so there is nothing to cancel"
             }

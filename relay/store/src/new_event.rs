@@ -19,6 +19,8 @@ pub struct NewEvent {
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub dedupe_key: Option<DedupeKey>,
+    /// The event of which it is an edited copy.
+    pub edited_of: Option<EventId>,
     pub method: String,
     pub query: String,
     pub headers: HeaderList,
@@ -49,7 +51,8 @@ impl NewEvent {
 pub struct NewDelivery {
     pub id: DeliveryId,
     pub destination_id: DestinationId,
-    pub route_id: RouteId,
+    /// The route that made the delivery; `None` if a caller has named the destination.
+    pub route_id: Option<RouteId>,
     /// The version of the route that made the delivery.
     pub route_version: i32,
     /// A hash of its order key: deliveries with the same one are sent one after the other.
