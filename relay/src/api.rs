@@ -41,6 +41,7 @@ mod input;
 mod known;
 pub(crate) mod layers;
 pub mod operations;
+pub mod overview;
 pub mod problem;
 pub mod providers;
 pub mod query;
@@ -140,6 +141,7 @@ pub(crate) fn description() -> Value {
         (name = "unreadable-messages", description = "Queue messages that could not be stored as events."),
         (name = "stats", description = "Counts per minute, hour or day."),
         (name = "stream", description = "Changes of events and deliveries, as they are stored."),
+        (name = "overview", description = "What happens now, and what is wrong now."),
         (name = "customers", description = "Owners of sources, destinations, routes and what belongs to them."),
         (name = "tokens", description = "What callers authenticate with."),
         (name = "audit", description = "Who changed what."),
@@ -210,6 +212,7 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(events::body, events::erase_body))
         .routes(routes!(events::changed_copy_body))
         .routes(routes!(events::release))
+        .routes(routes!(events::deliver))
         .routes(routes!(deliveries::release))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
@@ -229,6 +232,10 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(unreadable::release))
         .routes(routes!(stats::show))
         .routes(routes!(stream::follow))
+        .routes(routes!(stats::of_sources))
+        .routes(routes!(stats::of_destinations))
+        .routes(routes!(stats::several_health))
+        .routes(routes!(overview::show))
         .routes(routes!(customers::create, customers::list))
         .routes(routes!(customers::show, customers::change, customers::delete))
         .routes(routes!(customers::put))

@@ -55,6 +55,7 @@ pub mod fields;
 pub mod given;
 pub(crate) mod name;
 pub mod operations;
+pub mod overview;
 mod owners;
 pub mod page;
 mod patch;

@@ -55,10 +55,12 @@ impl Refusal {
     /// The answer to a request that is refused for this cause.
     #[must_use]
     pub fn of(rejection: &Rejection) -> Self {
-        match rejection {
-            Rejection::RateLimited { .. } => Self::RATE_LIMITED,
-            Rejection::MethodNotAllowed => Self::NOT_TAKEN,
-            _ => Self::SIGNATURE,
+        if matches!(rejection, Rejection::RateLimited { .. }) {
+            Self::RATE_LIMITED
+        } else if *rejection == Rejection::MethodNotAllowed {
+            Self::NOT_TAKEN
+        } else {
+            Self::SIGNATURE
         }
     }
 }

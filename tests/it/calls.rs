@@ -146,6 +146,7 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/routes/try" => json!({ "filter": "body.n == 1", "events": [{ "body": "{\"n\":1}" }] }),
         "put /v1/routes/{id}" => json!({ "filter": "false" }),
         "patch /v1/routes/{id}" => json!({ "enabled": false }),
+        "post /v1/events/{id}/deliver" => json!({ "destination": ids.of("destinations") }),
         "post /v1/deliveries/release" => json!({ "destination": ids.of("destinations") }),
         "post /v1/replays" => {
             json!({ "filter": { "source": ids.of("sources") }, "destination": ids.of("destinations") })

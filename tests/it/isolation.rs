@@ -36,6 +36,11 @@ const ELSEWHERE: &[(&str, u16)] = &[
     ("get /v1/stats", 200),
     // Its request names no position: the response to a good one does not end.
     ("get /v1/stream", 422),
+    // The ids are required.
+    ("get /v1/stats/sources", 422),
+    ("get /v1/stats/destinations", 422),
+    ("get /v1/destination-health", 422),
+    ("get /v1/overview", 200),
     ("get /v1/whoami", 200),
     ("get /v1/operations", 200),
     ("post /v1/sessions", 201),

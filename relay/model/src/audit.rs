@@ -43,6 +43,8 @@ pub enum Action {
     EventEraseBody,
     #[serde(rename = "event.release")]
     EventRelease,
+    #[serde(rename = "event.deliver")]
+    EventDeliver,
     #[serde(rename = "delivery.retry")]
     DeliveryRetry,
     #[serde(rename = "delivery.cancel")]
@@ -107,6 +109,7 @@ crate::names! {
         EventReadBody => "event.read_body",
         EventEraseBody => "event.erase_body",
         EventRelease => "event.release",
+        EventDeliver => "event.deliver",
         DeliveryRetry => "delivery.retry",
         DeliveryCancel => "delivery.cancel",
         DeliveriesRelease => "deliveries.release",

@@ -23,7 +23,8 @@ pub struct EventMeta {
 /// The result of verifying an event. `verified`: the signature or credentials are valid. `stale`: the signature is
 /// valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`. `unsigned`: the source
 /// requires no signature. `failed`: verification failed, and the event is in quarantine. `released`: verification
-/// failed, and the event has been released from quarantine.
+/// failed, and the event has been released from quarantine. `edited`: the event is an edited copy of another one, which a
+/// caller has sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
@@ -37,6 +38,8 @@ pub enum Verification {
     Failed,
     /// Verification failed, and the event has been released.
     Released,
+    /// Nothing was verified: the event is an edited copy of another one, which a caller has sent.
+    Edited,
 }
 
 crate::names! {
@@ -46,6 +49,19 @@ crate::names! {
         Unsigned => "unsigned",
         Failed => "failed",
         Released => "released",
+        Edited => "edited",
+    }
+}
+
+impl Verification {
+    /// The name in the column `events.verification`. A relay of the version before knows no edited events, and shows
+    /// them as unsigned; `events.edited_of` distinguishes the two.
+    #[must_use]
+    pub const fn column(self) -> &'static str {
+        match self {
+            Self::Edited => Self::Unsigned.name(),
+            Self::Verified | Self::Stale | Self::Unsigned | Self::Failed | Self::Released => self.name(),
+        }
     }
 }
 

@@ -58,9 +58,10 @@ pub(super) const CUSTOMER_HEADER: &str = "Tidegate-Customer";
 pub(super) const CUSTOMER_PARAMETER: &str = "customer";
 
 /// The nouns of calls that act for a customer.
-const OWNED: [&str; 11] = [
+const OWNED: &[&str] = &[
     "sources",
     "destinations",
+    "destination-health",
     "routes",
     "events",
     "deliveries",
@@ -70,6 +71,7 @@ const OWNED: [&str; 11] = [
     "stream",
     "await",
     "await-tokens",
+    "overview",
 ];
 
 /// The lists that can be of all customers.
@@ -259,6 +261,11 @@ fn returned(method: &str, schema: &str) -> String {
             "Health" => "version of the relay".to_owned(),
             "Ready" => "state of the relay".to_owned(),
             "ReleasedOfHeld" => "number of released deliveries".to_owned(),
+            "DestinationsHealth" => "health of the destinations".to_owned(),
+            "DestinationsStats" => "counts of the destinations".to_owned(),
+            "SourcesStats" => "counts of the sources".to_owned(),
+            "SourceCheck" => "result of the check".to_owned(),
+            "TrialReport" => "results of the trial".to_owned(),
             "SigningSecret" => "signing secret of the destination".to_owned(),
             "Stats" => "counts".to_owned(),
             "ShownActor" => "caller".to_owned(),

@@ -8,10 +8,10 @@ use model::event::Verification;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::attachment;
-use super::input::{Params, Segment};
+use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts, PastRetention};
-use crate::control::events::{self, Content, Event, EventDetail, EventFilter};
+use super::{attachment, created};
+use crate::control::events::{self, Content, Event, EventDelivered, EventDelivery, EventDetail, EventFilter};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
@@ -143,4 +143,22 @@ pub(super) async fn release(
     Segment(id): Segment,
 ) -> Result<Json<EventDetail>, ApiError> {
     Ok(Json(events::release(&control, &actor, &id).await?))
+}
+
+/// Sends an event to one destination, or an edited copy of it.
+///
+/// Without `edit` the event itself is sent to `destination`, to which no route has to lead: without a transform and
+/// without an order key. With `edit` the result is stored as a new event that is marked as `edited` and names the
+/// original. It is sent to `destination`, or without one by the routes of its source, and needs the scope `bodies` too.
+/// Every call creates new deliveries.
+#[utoipa::path(post, path = "/v1/events/{id}/deliver", tag = "events", security(("token" = ["replay"])),
+    params(("id" = schema::EventId, Path)),
+    request_body = EventDelivery, responses((status = 201, body = EventDelivered), Conflicts))]
+pub(super) async fn deliver(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(id): Segment,
+    Body(request): Body<EventDelivery>,
+) -> Result<(StatusCode, Json<EventDelivered>), ApiError> {
+    created(events::deliver(&control, &actor, &id, request).await)
 }

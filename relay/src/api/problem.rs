@@ -206,6 +206,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         Conflict::NameTaken => Some("PUT …/by-name/{name}"),
         Conflict::SecretClosed => Some("POST …/signing-secret/rotate"),
         Conflict::BodyNeeded => Some("POST /v1/deliveries/{id}/cancel"),
+        Conflict::InQuarantine => Some("POST /v1/events/{id}/release"),
         Conflict::SourceLimit | Conflict::DestinationLimit => Some("PATCH /v1/customers/{id}"),
         Conflict::RouteExists
         | Conflict::ChangedMeanwhile
@@ -213,6 +214,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         | Conflict::DestinationGone
         | Conflict::BodyGone
         | Conflict::NotFailed
+        | Conflict::SourceGone
         | Conflict::ReplayFinished
         | Conflict::ReplayEnded
         | Conflict::OperationFinished

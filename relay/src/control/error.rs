@@ -163,6 +163,10 @@ pub enum Conflict {
     /// A delivery of the event is pending or held.
     BodyNeeded,
     NotFailed,
+    /// The event failed verification and was not released.
+    InQuarantine,
+    /// The source of an event was deleted.
+    SourceGone,
     ReplayFinished,
     /// The replay has ended, so it cannot be paused, resumed or changed.
     ReplayEnded,
@@ -193,6 +197,8 @@ impl Conflict {
             Self::BodyGone => "body_gone",
             Self::BodyNeeded => "body_needed",
             Self::NotFailed => "not_failed",
+            Self::InQuarantine => "in_quarantine",
+            Self::SourceGone => "source_gone",
             Self::ReplayFinished => "replay_finished",
             Self::ReplayEnded => "replay_ended",
             Self::OperationFinished => "operation_finished",
@@ -232,6 +238,10 @@ impl Conflict {
                  and then erase the body"
             }
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
+            Self::InQuarantine => "this event failed verification and is in quarantine; release it, and then send it",
+            Self::SourceGone => {
+                "the source of this event was deleted, so an edited copy of it cannot be stored; send the event itself"
+            }
             Self::ReplayFinished => {
                 "the replay has ended and none of its deliveries is pending or held, so there is nothing to cancel"
             }

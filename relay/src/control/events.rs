@@ -18,9 +18,11 @@ use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema, sources};
 use crate::route::EventView;
 
+pub use deliver::{CreatedDelivery, EventDelivered, EventDelivery, EventEdit, deliver};
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
 pub use release::release;
 
+pub(crate) mod deliver;
 pub(crate) mod explain;
 mod release;
 
@@ -90,6 +92,10 @@ pub struct EventJob {
     /// states of the provider are not known.
     #[schema(required = true)]
     pub good: Option<bool>,
+    /// The event of which this one is an edited copy, which a caller has sent. Absent if it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::EventId, required = false)]
+    pub edited_of: Option<EventId>,
 }
 
 /// Why the verification of an event failed.
@@ -253,5 +259,6 @@ pub(super) fn summary(row: SummaryRow) -> Event {
         same_key_as: row.same_key_as,
         body_erased_at: row.body_erased_at.map(Timestamp),
         job: row.job_key.map(|key| EventJob { key, state, good }),
+        edited_of: row.edited_of,
     }
 }

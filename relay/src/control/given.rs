@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use shared::decision::USUAL_METHOD;
 use shared::header::HeaderList;
 use utoipa::ToSchema;
 
@@ -12,6 +13,15 @@ use super::fields::Problems;
 
 /// The maximum number of headers of a given request.
 pub(crate) const MAX_HEADERS: usize = 200;
+
+/// The longest name of a header of a given request, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 256;
+
+/// The longest value of a header of a given request, in bytes.
+pub(crate) const MAX_VALUE_BYTES: usize = 16_384;
+
+/// The longest method of a given request, in bytes.
+const MAX_METHOD_BYTES: usize = 20;
 
 /// A header of a given request.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
@@ -31,14 +41,30 @@ pub(super) fn headers(field: &str, given: Vec<GivenHeader>, problems: &mut Probl
         problems.add(field, format!("has {} entries, but may have at most {MAX_HEADERS}", given.len()));
     }
     for (at, GivenHeader { name, value }) in given.iter().enumerate() {
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        if name.len() > MAX_NAME_BYTES || HeaderName::from_bytes(name.as_bytes()).is_err() {
             problems.add(format!("{field}[{at}].name"), "is not a valid header name");
         }
-        if HeaderValue::from_str(value).is_err() {
-            problems.add(format!("{field}[{at}].value"), "is not a valid header value; remove control characters");
+        if value.len() > MAX_VALUE_BYTES || HeaderValue::from_str(value).is_err() {
+            problems.add(
+                format!("{field}[{at}].value"),
+                format!(
+                    "is not a valid header value: up to {MAX_VALUE_BYTES} visible ASCII characters, blanks and tabs"
+                ),
+            );
         }
     }
     HeaderList::new(given.into_iter().map(|GivenHeader { name, value }| (name, value)))
+}
+
+/// The method of a given request. A problem is noted if it is none.
+pub(super) fn method(field: &str, given: Option<String>, problems: &mut Problems) -> String {
+    let method = given.unwrap_or_else(|| USUAL_METHOD.to_owned());
+    let is_method =
+        (1..=MAX_METHOD_BYTES).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !is_method {
+        problems.add(field, format!("must be 1 to {MAX_METHOD_BYTES} capital letters"));
+    }
+    method
 }
 
 /// The bytes of a body that is given as text or in base64; empty if it is given as neither. `prefix` precedes the names

@@ -3,13 +3,20 @@
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
+use store::{Kind, Limit};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::fields::Problems;
+use super::fields::{FieldError, Problems};
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, Scope, destinations, sources};
 use crate::mint;
+
+pub use several::{
+    DestinationsHealth, DestinationsStats, SeveralFilter, SourcesStats, health_of, of_destinations, of_sources,
+};
+
+pub(crate) mod several;
 
 /// The maximum number of steps in one response.
 pub(crate) const MOST_STEPS: u64 = 1_500;
@@ -119,7 +126,7 @@ pub struct Latency {
 pub async fn show(control: &Control, actor: &Actor, filter: &StatsFilter) -> Result<Stats, Error> {
     actor.require(Scope::Read)?;
     let mut problems = Problems::default();
-    let span = span(filter, mint::now_ms(), &mut problems);
+    let span = span(filter, MOST_STEPS, mint::now_ms(), &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
@@ -131,21 +138,22 @@ pub async fn show(control: &Control, actor: &Actor, filter: &StatsFilter) -> Res
     let events = match destination {
         Some(_) => Vec::new(),
         None => {
-            let counts = counters::of_sources(&control.pool, customer, source, span).await?;
+            let counts = counters::of_sources(&control.pool, customer, source, span).await.map_err(took_too_long)?;
             counts.into_iter().map(event_stats).collect()
         }
     };
     let deliveries = match source {
         Some(_) => Vec::new(),
         None => {
-            let counts = counters::of_destinations(&control.pool, customer, destination, span).await?;
+            let counts =
+                counters::of_destinations(&control.pool, customer, destination, span).await.map_err(took_too_long)?;
             counts.into_iter().map(delivery_stats).collect()
         }
     };
     Ok(Stats { step: filter.step, from: Timestamp(span.from), to: Timestamp(span.until), events, deliveries })
 }
 
-fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Span> {
+fn span(filter: &StatsFilter, most_steps: u64, now_ms: u64, problems: &mut Problems) -> Option<Span> {
     let until_ms = read_ms("to", filter.to.as_deref(), problems).unwrap_or(now_ms);
     let from_ms = match read_ms("from", filter.from.as_deref(), problems) {
         Some(from_ms) => from_ms,
@@ -157,11 +165,11 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
         return None;
     }
     let steps = (until_ms - from_ms).div_ceil(filter.step.ms());
-    if steps > MOST_STEPS {
+    if steps > most_steps {
         problems.add(
             "step",
             format!(
-                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer step, or a later from"
+                "results in {steps} steps, but at most {most_steps} are allowed; use a longer step, or a later from"
             ),
         );
         return None;
@@ -171,6 +179,19 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
         until: unix_time::timestamp(until_ms),
         step: filter.step.as_str(),
     })
+}
+
+/// A range that the database could not read within its time limit is an error of the caller: a shorter one can be read.
+fn took_too_long(error: store::Error) -> Error {
+    if error.kind() == Kind::Timeout(Limit::Server) {
+        Error::Invalid(vec![FieldError::with_code(
+            "from",
+            "range_too_long",
+            "the counts of this range take too long to read; choose a shorter range, or fewer objects".to_owned(),
+        )])
+    } else {
+        error.into()
+    }
 }
 
 fn event_stats((at, counts): (OffsetDateTime, SourceCounts)) -> EventStats {
@@ -195,7 +216,7 @@ mod tests {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let filter = StatsFilter { source: None, destination: None, from: text(from), to: text(to), step };
         let mut problems = Problems::default();
-        let span = span(&filter, NOW_MS, &mut problems);
+        let span = span(&filter, MOST_STEPS, NOW_MS, &mut problems);
         problems.finish_with(span)
     }
 

@@ -10,7 +10,6 @@ use expression::{
     Tried, Turn,
 };
 use serde::{Deserialize, Serialize};
-use shared::decision::USUAL_METHOD;
 use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection};
 use tokio::time::Instant;
@@ -73,16 +72,13 @@ pub struct RouteTrial {
 pub struct GivenEvent {
     /// The event type. If omitted and `route` is set, the type is found as the source of the route finds it.
     #[serde(rename = "type")]
-    #[schema(max_length = 512)]
     pub event_type: Option<String>,
     /// The provider's id of the event.
-    #[schema(max_length = 512)]
     pub key: Option<String>,
     /// The HTTP method. If omitted, the one with which most providers send.
     #[schema(pattern = "^[A-Z]{1,20}$")]
     pub method: Option<String>,
     /// The query string, without `?`.
-    #[schema(max_length = 16384)]
     pub query: Option<String>,
     /// The headers.
     #[schema(max_items = 200)]
@@ -268,7 +264,8 @@ pub async fn try_out(control: &Control, actor: &Actor, request: RouteTrial) -> R
         (None, None) => problems.add("events", "is required, unless recent is set"),
         (Some(_), None) | (None, Some(_)) => {}
     }
-    let checked = [is_given(&filter), is_given(&transform), is_given(&order_key)];
+    // What the request sets itself has to be an expression that could be saved.
+    let checked = [filter.is_some(), transform.is_some(), order_key.is_some()];
     let (saved_types, saved_texts) = saved.as_ref().map_or((Vec::new(), [None, None, None]), |row| {
         (row.types.clone(), [row.filter.clone(), row.transform.clone(), row.order_key.clone()])
     });
@@ -295,11 +292,6 @@ pub async fn try_out(control: &Control, actor: &Actor, request: RouteTrial) -> R
         results.extend(evaluate_stored(control, actor, &prepared, id, until).await?);
     }
     Ok(TrialReport { results })
-}
-
-/// Whether a request sets an expression itself, so that it has to be one that could be saved.
-fn is_given(text: &Option<Option<String>>) -> bool {
-    text.is_some()
 }
 
 /// Compiles a filter, a transform and an order key. What the request sets itself is checked as if it were saved. Errors
@@ -371,7 +363,7 @@ fn read_given(
             source: source.map(|source| source.name.clone()).unwrap_or_default(),
             provider_event_id: key.or(found_key),
             received_at_ms: mint::now_ms(),
-            method: method.unwrap_or_else(|| USUAL_METHOD.to_owned()),
+            method: given::method(&format!("events[{at}].method"), method, problems),
             query,
         };
         read.push(Tryable { id: None, event_type, input: Arc::new(Input::new(fields, headers, body)) });

@@ -154,6 +154,7 @@ fn event(
         provider_event_id,
         dedupe_key,
         job,
+        edited_of: None,
         method: without_nul(header.method.clone()),
         query: without_nul(header.query.clone()),
         headers: storable(&header.headers),
@@ -185,7 +186,7 @@ pub(crate) fn deliveries(snapshot: &Snapshot, answers: &[Answer]) -> Vec<NewDeli
         deliveries.push(NewDelivery {
             id: DeliveryId::from_uuid(mint::uuid()),
             destination_id: answer.route.destination_id,
-            route_id: answer.route.id,
+            route_id: Some(answer.route.id),
             route_version: answer.route.version,
             order_key,
             first_wait: snapshot.first_wait(answer.route.destination_id),
@@ -222,7 +223,7 @@ fn items(
         id: delivery.id,
         destination_id: delivery.destination_id,
         event: Arc::clone(&event),
-        route_id: Some(delivery.route_id),
+        route_id: delivery.route_id,
         route_version: delivery.route_version,
         // Deliveries with an order are read from the table before they are sent.
         skips: false,

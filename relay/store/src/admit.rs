@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use model::event::Verification;
 use model::held_by::HeldBy;
-use shared::id::{EventId, RejectionId, SourceId};
+use shared::id::{EventId, RejectionId, RouteId, SourceId};
 use shared::job::End;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::{self, NewEntry};
 use super::configuration::Version;
 use super::copies::{self, Copies};
 use super::counters::{self, Arrived};
@@ -41,6 +42,8 @@ pub struct Batch {
     pub events: Vec<NewEvent>,
     pub rejections: Vec<NewRejection>,
     pub unreadable: Vec<NewUnreadable>,
+    /// The entry of the audit log, if a caller stores the batch.
+    pub entry: Option<NewEntry>,
 }
 
 impl Batch {
@@ -153,6 +156,9 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     insert_deliveries(connection, &fresh, &stored).await?;
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
+    if let Some(entry) = &batch.entry {
+        audit::record(connection, entry).await?;
+    }
     // Last, because two transactions that count for the same source block each other from here until they commit.
     let counts = counts(batch, &stored, &copies.of, &rejected, &beyond.events, found.now);
     counters::add_to_sources(connection, &counts).await?;
@@ -227,6 +233,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
     let mut job_keys = Vec::with_capacity(events.len());
     let mut job_states = Vec::with_capacity(events.len());
     let mut jobs_good = Vec::with_capacity(events.len());
+    let mut edited_of = Vec::with_capacity(events.len());
     for event in events {
         ids.push(event.id.uuid());
         customer_ids.push(event.customer_id.uuid());
@@ -237,7 +244,8 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
         methods.push(event.method.as_str());
         queries.push(event.query.as_str());
         headers.push(serde_json::to_value(&event.headers).unwrap_or_default());
-        verifications.push(event.verification.name());
+        verifications.push(event.verification.column());
+        edited_of.push(event.edited_of.map(EventId::uuid));
         failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
         failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
         same_keys.push(copies.same_key.get(&event.id).map(|id| id.uuid()));
@@ -249,17 +257,17 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
     let stored = sqlx::query_scalar!(
         r#"with stored as (
                insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
-                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as, job_key,
-                                   job_state, job_good)
+                                  headers, body_size, verification, failure_cause, failure_detail, same_key_as, job_key,
+                                  job_state, job_good, edited_of)
                select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
                       octet_length(body), verification, failure_cause, failure_detail, same_key_as, job_key, job_state,
-                      job_good
+                      job_good, edited_of
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
                            $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[],
-                           $14::uuid[], $15::text[], $16::text[], $17::bool[])
+                           $14::uuid[], $15::text[], $16::text[], $17::bool[], $18::uuid[])
                     as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
                               verification, body, failure_cause, failure_detail, same_key_as, job_key, job_state,
-                              job_good)
+                              job_good, edited_of)
                on conflict (id) do nothing
                returning id
            ), bodies as (
@@ -286,6 +294,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies
         &job_keys as &[Option<&str>],
         &job_states as &[Option<&str>],
         &jobs_good as &[Option<bool>],
+        &edited_of as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await?;
@@ -315,7 +324,7 @@ async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, 
     let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id.uuid()).collect();
     let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id.uuid()).collect();
     let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id.uuid()).collect();
-    let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id.uuid()).collect();
+    let route_ids: Vec<Option<Uuid>> = new.iter().map(|(_, delivery)| delivery.route_id.map(RouteId::uuid)).collect();
     let versions: Vec<i32> = new.iter().map(|(_, delivery)| delivery.route_version).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
     let waits: Vec<f64> = new.iter().map(|(_, delivery)| delivery.first_wait.as_secs_f64()).collect();
@@ -341,7 +350,7 @@ async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, 
         &destination_ids,
         &event_ids,
         &source_ids,
-        &route_ids,
+        &route_ids as &[Option<Uuid>],
         &held as &[Option<&str>],
         &order_keys as &[Option<i64>],
         &again,

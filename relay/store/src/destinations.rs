@@ -263,6 +263,22 @@ pub(crate) async fn find_in(
     .map_err(Error::from)
 }
 
+/// Those of these destinations that belong to a customer.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find_several(pool: &Pool, customer: CustomerId, ids: &[DestinationId]) -> Result<Vec<DestinationRow>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    destination_rows!(
+        "select" + COLUMNS + "from destinations where customer_id = $1 and id = any($2)",
+        customer.uuid(),
+        &ids
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(Error::from)
+}
+
 /// A page of the destinations of a customer, or of all customers, newest first.
 ///
 /// # Errors

@@ -40,6 +40,8 @@ pub struct SummaryRow {
     pub job_state: Option<String>,
     /// Whether the job has ended well or badly; `None` if it has not ended, or if that is not known.
     pub job_good: Option<bool>,
+    /// The event of which it is an edited copy.
+    pub edited_of: Option<EventId>,
 }
 
 /// An event without its body.
@@ -63,6 +65,8 @@ pub struct EventRow {
     pub job_state: Option<String>,
     /// Whether the job has ended well or badly; `None` if it has not ended, or if that is not known.
     pub job_good: Option<bool>,
+    /// The event of which it is an edited copy.
+    pub edited_of: Option<EventId>,
 }
 
 /// The first copy of an event that has another body.
@@ -147,14 +151,16 @@ macro_rules! event_page {
             SummaryRow,
             r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
                       sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
-                      verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                      same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
+                      case when edited_of is null then verification else 'edited' end as "verification!: As<Verification>",
+                      failure_cause, failure_detail, copies, same_key_as as "same_key_as!: Maybe<EventId>",
+                      body_erased_at, job_key, job_state, job_good, edited_of as "edited_of!: Maybe<EventId>"
                from "# + $owned + r#" owned (id) cross join lateral (
                    select * from events
                    where "# + $of_owned + r#" and (events.customer_id = $1 or $1::uuid is null)
                      and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
                      and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
                      and events.id >= $6 and events.id < $7 and ($9::text is null or job_key = $9)
+                     and ($10::bool is null or (edited_of is not null) = $10)
                    order by events.id desc limit $8
                ) events left join sources on sources.id = events.source_id
                order by events.id desc limit $8"#,
@@ -167,14 +173,20 @@ impl Page {
     async fn page(&self, pool: &Pool, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
         let Self { customer, selection, sources, .. } = self;
         let (customer, source) = (customer.map(CustomerId::uuid), selection.source.map(SourceId::uuid));
-        let verification = selection.verification.map(Verification::name);
+        let verification = selection.verification.map(Verification::column);
+        let edited = match selection.verification {
+            Some(Verification::Edited) => Some(true),
+            Some(Verification::Unsigned) => Some(false),
+            Some(Verification::Verified | Verification::Stale | Verification::Failed | Verification::Released)
+            | None => None,
+        };
         let Selection { event_type, provider_event_id, job_key, .. } = selection;
         let mut search = pool.begin_range().await?;
         let found = match sources {
             Some(sources) => {
                 let sources: Vec<Uuid> = sources.iter().map(|source| source.uuid()).collect();
                 event_page!(
-                    "unnest($10::uuid[])",
+                    "unnest($11::uuid[])",
                     "source_id = owned.id",
                     customer,
                     source,
@@ -185,6 +197,7 @@ impl Page {
                     range.until,
                     limit,
                     job_key.as_deref(),
+                    edited,
                     &sources
                 )
                 .fetch_all(&mut *search)
@@ -202,7 +215,8 @@ impl Page {
                     range.from,
                     range.until,
                     limit,
-                    job_key.as_deref()
+                    job_key.as_deref(),
+                    edited
                 )
                 .fetch_all(&mut *search)
                 .await
@@ -221,8 +235,9 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         r#"select events.id as "id!: As<EventId>", events.customer_id as "customer_id!: As<CustomerId>",
                   source_id as "source_id!: As<SourceId>", sources.name as "source_name?", received_at, stored_at,
                   type as event_type, provider_event_id, method, query, headers, body_size,
-                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
+                  case when edited_of is null then verification else 'edited' end as "verification!: As<Verification>",
+                  failure_cause, failure_detail, copies, same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at,
+                  job_key, job_state, job_good, edited_of as "edited_of!: Maybe<EventId>"
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -245,6 +260,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         job_key: row.job_key,
         job_state: row.job_state,
         job_good: row.job_good,
+        edited_of: row.edited_of.into(),
     }))
 }
 
@@ -324,6 +340,41 @@ pub async fn erase_body(pool: &Pool, customer: CustomerId, event: EventId, entry
     change.commit_unchanged().await?;
     pool.note_changes();
     Ok(Erased::Done)
+}
+
+/// The result of sending an event again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    Done,
+    /// Nothing was written: the configuration has changed since the deliveries were made.
+    StaleConfiguration,
+    /// Nothing was written: the body of the event is no longer kept.
+    NoBody,
+}
+
+/// Stores further deliveries of a stored event, made by the configuration `version`.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written.
+pub async fn deliver(pool: &Pool, event: &NewEvent, version: Version, entry: &NewEntry) -> Result<Delivered> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    if super::configuration::version(&mut *transaction).await? != version {
+        return Ok(Delivered::StaleConfiguration);
+    }
+    let has_body = sqlx::query_scalar!(
+        r#"select exists (select from event_bodies where event_id = $1) as "kept!""#,
+        event.id.uuid()
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if !has_body {
+        return Ok(Delivered::NoBody);
+    }
+    insert_deliveries(&mut transaction, &[event], &HashSet::from([event.id])).await?;
+    audit::record(&mut transaction, entry).await?;
+    transaction.commit().await?;
+    Ok(Delivered::Done)
 }
 
 /// The result of a release.

@@ -22,6 +22,8 @@ pub struct NewEvent {
     pub dedupe_key: Option<DedupeKey>,
     /// The job of an AI provider that it is about; `None` if it is about none.
     pub job: Option<Job>,
+    /// The event of which it is an edited copy.
+    pub edited_of: Option<EventId>,
     pub method: String,
     pub query: String,
     pub headers: HeaderList,
@@ -52,7 +54,8 @@ impl NewEvent {
 pub struct NewDelivery {
     pub id: DeliveryId,
     pub destination_id: DestinationId,
-    pub route_id: RouteId,
+    /// The route that made the delivery; `None` if a caller has named the destination.
+    pub route_id: Option<RouteId>,
     /// The version of the route that made the delivery.
     pub route_version: i32,
     /// A hash of its order key: deliveries with the same one are sent one after the other.

@@ -233,6 +233,7 @@ mod tests {
             query: String::new(),
             headers: HeaderList::default(),
             body: vec![0; size],
+            edited_of: None,
             verification: Verification::Failed,
             failure: None,
             quarantine: Some(QuarantineLimits::default()),

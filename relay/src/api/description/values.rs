@@ -9,6 +9,22 @@ type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static s
 /// Every enumeration whose values need an explanation.
 pub(in crate::api) const MEANINGS: &[Meanings] = &[
     (
+        "FindingKind",
+        "",
+        &[
+            ("destination_disabled", "nothing is sent to the destination until it is resumed"),
+            ("destination_paused", "deliveries wait at a paused destination"),
+            ("destination_failing", "attempts to the destination fail"),
+            ("destination_backing_off", "the destination asked to wait"),
+            ("backlog", "deliveries are due and not sent, because more events come than the limits let through"),
+            ("source_rejecting", "requests to the source are refused"),
+            ("source_not_active", "the edge has not confirmed the newest configuration of the source"),
+            ("deliveries_dead", "deliveries have ended without success"),
+            ("deliveries_held", "deliveries wait for a release"),
+            ("events_quarantined", "events that failed verification are kept"),
+        ],
+    ),
+    (
         "CheckOutcome",
         "",
         &[
@@ -186,6 +202,7 @@ pub(in crate::api) const MEANINGS: &[Meanings] = &[
             ("unsigned", "the source requires no signature"),
             ("failed", "verification failed, and the event is in quarantine"),
             ("released", "verification failed, and the event has been released from quarantine"),
+            ("edited", "the event is an edited copy of another one, which a caller has sent"),
         ],
     ),
     (

@@ -3,6 +3,8 @@
 //! The replica that owns a destination reports its health when its state changes, and every few seconds while
 //! deliveries are sent to it. Every replica shows the last report.
 
+use std::collections::HashMap;
+
 use model::destination::DestinationState;
 use model::health::BreakerName;
 use model::held_by::HeldBy;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use shared::id::DestinationId;
 use store::destination_health::{self, COUNTED, HealthRow, PendingRow};
 use store::destinations::DestinationRow;
+use store::figures;
 use store::held::CountRow;
 use utoipa::ToSchema;
 
@@ -183,20 +186,46 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Destinat
     let held = store::held::counts(&control.pool, destination.id).await?;
     let id = destination.id;
     let unusable = control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
-    let health = view(destination, report, &pending);
-    Ok(DestinationHealth { unusable, held: held.into_iter().map(held_view).collect(), ..health })
+    let health = view(destination, report, &pending, COUNTED);
+    let held = held.into_iter().map(|row| held_view(row, store::held::COUNTED)).collect();
+    Ok(DestinationHealth { unusable, held, ..health })
 }
 
-fn held_view(row: CountRow) -> Held {
-    Held {
-        held_by: row.held_by,
-        count: row.count,
-        and_more: row.count >= store::held::COUNTED,
-        since: row.since.map(Timestamp),
-    }
+/// The health of those of these destinations that belong to the actor's customer, in this order. Deliveries are counted
+/// up to [`figures::COUNTED`].
+pub(in crate::control) async fn several(
+    control: &Control,
+    actor: &Actor,
+    ids: &[DestinationId],
+) -> Result<Vec<DestinationHealth>, Error> {
+    let found = store::destinations::find_several(&control.pool, actor.customer()?, ids).await?;
+    let owned: Vec<DestinationId> = found.iter().map(|row| row.id).collect();
+    let mut rows: HashMap<DestinationId, DestinationRow> = found.into_iter().map(|row| (row.id, row)).collect();
+    let mut reports = figures::reports(&control.pool, &owned).await?;
+    let mut pending = figures::pending(&control.pool, &owned).await?;
+    let mut held = figures::held(&control.pool, &owned).await?;
+    let snapshot = control.configuration.current();
+    let health = ids.iter().filter_map(|id| {
+        let pending = pending.remove(id).unwrap_or(PendingRow { count: 0, oldest_due_at: None });
+        let health = view(rows.remove(id)?, reports.remove(id), &pending, figures::COUNTED);
+        let unusable = snapshot.unusable.get(id).map(|unusable| unusable.reason.clone());
+        let held = held.remove(id).unwrap_or_default();
+        let held = held.into_iter().map(|row| held_view(row, figures::COUNTED)).collect();
+        Some(DestinationHealth { unusable, held, ..health })
+    });
+    Ok(health.collect())
 }
 
-fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
+fn held_view(row: CountRow, counted: i64) -> Held {
+    Held { held_by: row.held_by, count: row.count, and_more: row.count >= counted, since: row.since.map(Timestamp) }
+}
+
+fn view(
+    destination: DestinationRow,
+    report: Option<HealthRow>,
+    pending: &PendingRow,
+    counted: i64,
+) -> DestinationHealth {
     // A report about a previous address is not shown.
     let report = report.as_ref().filter(|report| report.learned_since >= destination.moved_at);
     let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
@@ -236,7 +265,7 @@ fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &Pendin
         }),
         pending: Pending {
             count: pending.count,
-            and_more: pending.count >= COUNTED,
+            and_more: pending.count >= counted,
             oldest_due_at: time(pending.oldest_due_at),
         },
         unusable: None,

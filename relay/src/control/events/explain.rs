@@ -196,14 +196,16 @@ pub async fn explain(control: &Control, actor: &Actor, id: &str) -> Result<Event
 
 pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> Result<EventDetail, Error> {
     let snapshot = control.configuration.current();
-    let event = row.meta.id;
+    let (event, verification) = (row.meta.id, row.verification);
     let rows = of_event(control, actor, event, None, &snapshot).await?;
     let made = match i64::try_from(rows.len()) {
         // These are all deliveries of the event.
         Ok(found) if found < DELIVERIES_SHOWN => rows.iter().filter(|row| row.replay_id.is_none()).cloned().collect(),
         Ok(_) | Err(_) => of_event(control, actor, event, Some(false), &snapshot).await?,
     };
-    let made = made.into_iter().map(|row| deliveries::view(row, &snapshot)).collect();
+    // A delivery without a route was sent by a caller. Only an edited event may have been stored for it.
+    let is_decided = |row: &DeliveryRow| row.route_id.is_some() || verification == Verification::Edited;
+    let made = made.into_iter().filter(is_decided).map(|row| deliveries::view(row, &snapshot)).collect();
     let (routes, verification_now) = match control
         .bodies
         .hold(row.body_size, store::pending::body(&control.pool, event))
@@ -259,6 +261,7 @@ pub(super) async fn detail(control: &Control, actor: &Actor, row: EventRow) -> R
             job_key: row.job_key,
             job_state: row.job_state,
             job_good: row.job_good,
+            edited_of: row.edited_of,
         }),
     })
 }
@@ -301,12 +304,20 @@ fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
                 count(made.len())
             ),
         ),
-        Verification::Verified | Verification::Stale | Verification::Unsigned if made.is_empty() => (
-            DecisionOutcome::NoRouteMatched,
-            "no enabled route of the source matched when the event was stored; create a replay to route it again"
-                .to_owned(),
+        Verification::Edited if made.iter().any(|delivery| delivery.route_id.is_none()) => (
+            DecisionOutcome::Routed,
+            "the event is an edited copy, which a caller has sent to this destination".to_owned(),
         ),
-        Verification::Verified | Verification::Stale | Verification::Unsigned => (
+        Verification::Verified | Verification::Stale | Verification::Unsigned | Verification::Edited
+            if made.is_empty() =>
+        {
+            (
+                DecisionOutcome::NoRouteMatched,
+                "no enabled route of the source matched when the event was stored; create a replay to route it again"
+                    .to_owned(),
+            )
+        }
+        Verification::Verified | Verification::Stale | Verification::Unsigned | Verification::Edited => (
             DecisionOutcome::Routed,
             format!("the routes of the source created {} when the event was stored", count(made.len())),
         ),

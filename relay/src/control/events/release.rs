@@ -16,7 +16,7 @@ use crate::route;
 use crate::waiters::JobAddress;
 
 /// The number of times that the routes are evaluated if concurrent calls keep changing the configuration.
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 
 /// Releases an event from quarantine: it is routed as if it had just arrived. An event that was released earlier stays
 /// as it is.
@@ -30,7 +30,7 @@ pub async fn release(control: &Control, actor: &Actor, id: &str) -> Result<Event
     match row.verification {
         Verification::Failed => {}
         Verification::Released => return detail(control, actor, row).await,
-        Verification::Verified | Verification::Stale | Verification::Unsigned => {
+        Verification::Verified | Verification::Stale | Verification::Unsigned | Verification::Edited => {
             return Err(Error::Conflict(Conflict::NotFailed));
         }
     }
@@ -71,6 +71,7 @@ async fn route_and_release(control: &Control, actor: &Actor, row: &EventRow, bod
                 .and_then(|source| source.key(&meta.query, &meta.headers, body)),
             // Stored with the event.
             job: None,
+            edited_of: None,
             method: meta.method.clone(),
             query: meta.query.clone(),
             headers: meta.headers.clone(),

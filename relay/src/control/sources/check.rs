@@ -320,7 +320,27 @@ impl Subject {
                 "the request carries another secret than those of the source; compare the end of it with the hints of \
                  the source's secrets",
             )],
-            _ => Vec::new(),
+            Rejection::HeaderRepeated { .. }
+            | Rejection::FieldMissing { .. }
+            | Rejection::FieldRepeated { .. }
+            | Rejection::SeparatorInside { .. }
+            | Rejection::SignatureVersionMissing { .. }
+            | Rejection::SignatureMalformed { .. }
+            | Rejection::TooManySignatures { .. }
+            | Rejection::TimestampMalformed { .. }
+            | Rejection::RequirementFailed { .. }
+            | Rejection::SecretAwaited
+            | Rejection::KeysUnavailable
+            | Rejection::KeyLocationRefused { .. }
+            | Rejection::KeyUnknown
+            | Rejection::KeyExpired
+            | Rejection::JwtMalformed { .. }
+            | Rejection::JwtAlgorithm
+            | Rejection::JwtClaimMissing { .. }
+            | Rejection::JwtClaimMismatch { .. }
+            | Rejection::JwtNotYetValid { .. }
+            | Rejection::MethodNotAllowed
+            | Rejection::RateLimited { .. } => Vec::new(),
         }
     }
 

@@ -19,7 +19,7 @@ pub struct CheckRequest {
     #[schema(pattern = "^[A-Z]{1,20}$")]
     pub method: Option<String>,
     /// The URL to which the request was sent, or its path and query. Default: the `ingest_url` of the source.
-    #[schema(max_length = 16384, pattern = "^(https?://|/)[!-~]*$")]
+    #[schema(pattern = "^(https?://|/)[!-~]*$")]
     pub url: Option<String>,
     /// All headers of the request.
     #[schema(max_items = 200)]
@@ -95,10 +95,11 @@ pub(super) fn read(request: CheckRequest, problems: &mut Problems) -> Option<Pas
             if url.as_deref().is_some_and(|url| !is_url_or_path(url)) {
                 problems.add("url", "must be an http or https URL, or a path that begins with /");
             }
+            let method = given::method("method", method, problems);
             let headers = given::headers("headers", headers.unwrap_or_default(), problems);
             let headers = headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let body = given::body("", body, body_base64, problems)?;
-            Some(Pasted { method: method.unwrap_or_else(|| USUAL_METHOD.to_owned()), url, headers, body })
+            Some(Pasted { method, url, headers, body })
         }
     }
 }

@@ -138,6 +138,38 @@ fn calls() -> Vec<Bound> {
             count(control::events::explain::DELIVERIES_SHOWN),
             "limits memory; `GET /v1/deliveries?event=…` has all",
         ),
+        fixed!(
+            "sources or destinations whose counts or health one call returns",
+            count(control::stats::several::MOST_OBJECTS),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "steps for each of several sources or destinations",
+            count(control::stats::several::MOST_STEPS_OF_EACH),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "pending or held deliveries of one destination that such a call counts",
+            count(store::figures::COUNTED),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "pending deliveries of one destination that the overview counts",
+            count(store::overview::COUNTED_OF_ONE),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "destinations whose pending deliveries, and sources whose rejections, the overview counts",
+            count(store::overview::MOST_DESTINATIONS),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "rows of history that the overview reads to find a few of them",
+            count(store::overview::MOST_HISTORY),
+            "limits the load on the database",
+        ),
+        fixed!("findings of one kind", count(store::overview::MOST_ROWS), "limits the size of the response"),
+        fixed!("type of an edited event", bytes(control::events::deliver::MAX_TYPE_BYTES), "fits into an index"),
         fixed!("events of one trial of a route", count(control::trial::MAX_EVENTS), "limits the time of the call"),
         fixed!(
             "evaluations of one trial together",
@@ -155,6 +187,11 @@ fn calls() -> Vec<Bound> {
             "limits the size of the response",
         ),
         fixed!("headers of a request that a caller gives", count(control::given::MAX_HEADERS), "limits memory"),
+        fixed!(
+            "name and value of such a header",
+            format!("{}, {}", bytes(control::given::MAX_NAME_BYTES), bytes(control::given::MAX_VALUE_BYTES)),
+            "limits memory",
+        ),
         fixed!(
             "event bodies that requests to the API hold at one time",
             bytes(control::bodies::MAX_BYTES),

@@ -104,11 +104,7 @@ fn request() -> Vec<Bound> {
             "edge/src/ingest.rs",
             "limits memory and storage. The Worker's variable `MAX_BODY_BYTES` limits it too (25 MB if it is not set); a source can lower it with `max_body_bytes`",
         ),
-        fixed!(
-            "headers and query of a request",
-            bytes(decision::MAX_HEAD_BYTES),
-            "lets them fit into a queue message",
-        ),
+        fixed!("headers and query of a request", bytes(decision::MAX_HEAD_BYTES), "lets them fit into a queue message",),
         fixed!(
             "message in the queue",
             bytes(envelope::MAX_MESSAGE_BYTES),
