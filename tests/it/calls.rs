@@ -147,7 +147,8 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/customers" => json!({ "name": format!("{name}-new") }),
         "put /v1/customers/by-name/{name}" => json!({ "max_sources": 5 }),
         "patch /v1/customers/{id}" => json!({ "max_sources": 5 }),
-        "post /v1/operations" => json!({ "kind": "release_events", "events": { "source": ids.of("sources") } }),
+        // It selects all deliveries of the customer.
+        "post /v1/operations" => json!({ "kind": "cancel_deliveries", "deliveries": {} }),
         "patch /v1/replays/{id}" => json!({ "rate_limit": { "limit": 5, "per": "second" } }),
         "post /v1/tokens" => json!({ "name": "new", "scopes": ["read"] }),
         other => panic!("give {other} a body in tests/it/calls.rs"),
