@@ -155,7 +155,8 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/customers" => json!({ "name": format!("{name}-new") }),
         "put /v1/customers/by-name/{name}" => json!({ "max_sources": 5 }),
         "patch /v1/customers/{id}" => json!({ "max_sources": 5 }),
-        "post /v1/operations" => json!({ "kind": "release_events", "events": { "source": ids.of("sources") } }),
+        // It selects all deliveries of the customer.
+        "post /v1/operations" => json!({ "kind": "cancel_deliveries", "deliveries": {} }),
         "patch /v1/replays/{id}" => json!({ "rate_limit": { "limit": 5, "per": "second" } }),
         "post /v1/await" => {
             json!({ "any_of": [{ "source": ids.of("sources"), "key": "job" }], "until": "any", "timeout_s": 0 })

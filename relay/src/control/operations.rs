@@ -102,6 +102,18 @@ pub enum NewKind {
     ReleaseEvents,
 }
 
+impl NewKind {
+    /// The scope that the creation of such an operation needs.
+    const fn scope(self) -> Scope {
+        match self {
+            Self::Reseal => Scope::Admin,
+            Self::RetryDeliveries | Self::CancelDeliveries | Self::ReleaseDeliveries | Self::ReleaseEvents => {
+                Scope::Replay
+            }
+        }
+    }
+}
+
 /// An operation to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +194,7 @@ pub enum Made {
 /// Returns every invalid field, an error if the actor is bound to a customer and the operation belongs to the deployment,
 /// or an error if a query fails.
 pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Result<Made, Error> {
+    actor.require(new.kind.scope())?;
     let change = match new.kind {
         NewKind::Reseal => return reseal(control, actor, &new).await,
         NewKind::ReleaseEvents => return release_events(control, actor, new).await,
@@ -189,7 +202,6 @@ pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Resu
         NewKind::CancelDeliveries => Change::Cancel,
         NewKind::ReleaseDeliveries => Change::Release,
     };
-    actor.require(Scope::Replay)?;
     let (task, shown) = task(control, actor, change, new.deliveries, new.events.is_some()).await?;
     let now_ms = control.clock.now_ms().await?;
     if new.dry_run {
@@ -219,7 +231,6 @@ pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Resu
 
 /// Creates an operation that encrypts the secrets of the deployment again.
 async fn reseal(control: &Control, actor: &Actor, new: &NewOperation) -> Result<Made, Error> {
-    actor.require(Scope::Admin)?;
     actor.require_unbound()?;
     let mut problems = Problems::default();
     for (field, is_given) in
@@ -240,7 +251,6 @@ async fn reseal(control: &Control, actor: &Actor, new: &NewOperation) -> Result<
 
 /// Creates a replay that releases events from quarantine.
 async fn release_events(control: &Control, actor: &Actor, new: NewOperation) -> Result<Made, Error> {
-    actor.require(Scope::Replay)?;
     let mut problems = Problems::default();
     if new.deliveries.is_some() {
         problems.add("deliveries", "cannot be used with the kind release_events; use events");
