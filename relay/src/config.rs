@@ -71,6 +71,8 @@ settings! {
         "the IP address and port that the REST API listens on";
     PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
         "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
+    API_REQUESTS_PER_MINUTE = "TIDEGATE_API_REQUESTS_PER_MINUTE", Some("30000"),
+        "the maximum number of requests a minute that a token or a session may make to the REST API of this relay (60 to 10000000). All root tokens count as one";
     OIDC_ISSUER = "TIDEGATE_OIDC_ISSUER", Some(""),
         "the issuer of an OpenID Connect provider with which people sign in, exactly as the provider writes it, such as `https://login.example.com/realms/company`. Needs `TIDEGATE_PUBLIC_URL`; register that URL with the path `/auth/oidc/callback` as the redirect URI";
     OIDC_CLIENT_ID = "TIDEGATE_OIDC_CLIENT_ID", Some(""),
@@ -123,6 +125,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL under which browsers reach the relay.
     pub public_url: Option<Url>,
+    /// How many requests a caller of the API may make in a minute.
+    pub api_requests_per_minute: u32,
     /// The provider with which people sign in.
     pub oidc: Option<OidcConfig>,
     pub retention: Retention,
@@ -185,6 +189,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
         text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
     let public_url = reader.parse(&PUBLIC_URL, public_url);
+    let api_requests_per_minute = reader.parse(&API_REQUESTS_PER_MINUTE, |text| within(text, 60, 10_000_000));
     let oidc = oidc::read(&mut reader, public_url.as_ref());
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
@@ -232,6 +237,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             },
             listen: listen?,
             public_url: public_url?,
+            api_requests_per_minute: u32::try_from(api_requests_per_minute?).ok()?,
             oidc: oidc?,
             retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,

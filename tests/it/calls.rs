@@ -138,6 +138,9 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/destinations/{id}/signing-secret/rotate" => json!({ "overlap_s": 0 }),
         "post /v1/routes" => json!({ "source": ids.of("sources"), "destination": ids.of("destinations") }),
         "put /v1/routes/{id}" => json!({ "filter": "false" }),
+        "put /v1/routes/by-name/{name}" => {
+            json!({ "source": ids.of("sources"), "destination": ids.of("destinations") })
+        }
         "patch /v1/routes/{id}" => json!({ "enabled": false }),
         "post /v1/deliveries/release" => json!({ "destination": ids.of("destinations") }),
         "post /v1/replays" => {

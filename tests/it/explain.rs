@@ -55,7 +55,16 @@ const IN_A_RANGE: [&str; 6] = [
 ];
 
 /// Prefixes of the statements that may plan for the partitions of all days, with the reason.
-const EVERY_DAY: [(&str, &str); 12] = [
+const EVERY_DAY: [(&str, &str); 15] = [
+    (
+        "select event_id from event_bodies where event_id = any($1) and exists",
+        "the bodies of up to 500 events by their ids, which are known at execution: other days are not read",
+    ),
+    ("select found.event_id, bool_or", "the deliveries of up to 2,000 events of a range, by their index"),
+    (
+        "select distinct on (delivery_id) delivery_id, status",
+        "the attempts of up to 2,000 deliveries of a range, by their index",
+    ),
     (
         "select count(*) as \"count!\" from settled_deliveries",
         "a range of deliveries, and for each one the other deliveries of its event, by their index",

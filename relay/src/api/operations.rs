@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use axum::response::Response;
 
+use super::conditions;
 use super::input::{Body, Params, Segment};
 use super::problem::ApiError;
 use super::query::PageQuery;
@@ -23,8 +24,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(new): Body<NewOperation>,
-) -> Result<(StatusCode, Json<Operation>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(operations::create(&control, &actor, new).await?)))
+) -> Result<Response, ApiError> {
+    conditions::made(operations::create(&control, &actor, new).await)
 }
 
 /// Lists operations, newest first.

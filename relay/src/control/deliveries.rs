@@ -2,7 +2,7 @@
 
 use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use store::partitions::with_partitions;
@@ -14,7 +14,7 @@ use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
 use super::record::{self, Action, Object};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, destinations, schema};
+use super::{Actor, Control, Error, Scope, destinations, routes, schema};
 use crate::configuration::Snapshot;
 use crate::undecided;
 
@@ -118,6 +118,34 @@ pub struct Attempt {
     pub location: Option<String>,
 }
 
+/// The class of an HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+pub enum StatusClass {
+    #[serde(rename = "1xx")]
+    Informational,
+    #[serde(rename = "2xx")]
+    Successful,
+    #[serde(rename = "3xx")]
+    Redirection,
+    #[serde(rename = "4xx")]
+    ClientError,
+    #[serde(rename = "5xx")]
+    ServerError,
+}
+
+impl StatusClass {
+    /// The first digit of its statuses.
+    const fn digit(self) -> i16 {
+        match self {
+            Self::Informational => 1,
+            Self::Successful => 2,
+            Self::Redirection => 3,
+            Self::ClientError => 4,
+            Self::ServerError => 5,
+        }
+    }
+}
+
 /// Selects deliveries.
 #[derive(Debug, Default)]
 pub struct DeliveryFilter {
@@ -128,6 +156,9 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// The error class of the last attempt. Only dead deliveries have one.
     pub error: Option<String>,
+    /// The id or name of a route.
+    pub route: Option<String>,
+    pub status_class: Option<StatusClass>,
     /// Created at or after this time (RFC 3339).
     pub after: Option<String>,
     /// Created before this time (RFC 3339).
@@ -162,14 +193,19 @@ pub async fn list(
     }
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
+    let route = routes::id_of(control, actor, "route", filter.route.as_deref(), &mut problems).await?;
     problems.finish()?;
     let snapshot = control.configuration.current();
+    // The deliveries of a route all go to its destination, by whose index they are found.
+    let leads_to = route.and_then(|route| snapshot.routes.get(&route)).map(|route| route.destination_id);
     let selection = Selection {
         event,
-        destination,
+        destination: destination.or(leads_to),
         state: filter.state,
         error: filter.error,
         replayed: None,
+        route,
+        status_class: filter.status_class.map(StatusClass::digit),
         unusable: snapshot.unusable_ids(),
     };
     let mut search = deliveries::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;

@@ -11,7 +11,7 @@ use super::error::Noun;
 use super::page::{Page, PageRequest};
 use super::record::{self, Action, Object};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, schema};
+use super::{Activity, Actor, Control, Error, Outcome, Saved, Scope, schema};
 use crate::mint;
 
 /// An operation and its progress.
@@ -75,7 +75,7 @@ pub struct NewOperation {
 ///
 /// # Errors
 /// Returns an error if the actor is bound to a customer, or if a query fails.
-pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Result<Operation, Error> {
+pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Result<Saved<Operation>, Error> {
     actor.require(Scope::Admin)?;
     actor.require_unbound()?;
     let id = OperationId::from_uuid(mint::uuid());
@@ -83,11 +83,15 @@ pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Resu
         NewKind::Reseal => {
             let entry = record::entry(actor, Action::OperationCreate, Object::of_deployment(id));
             let entry = entry.with(None, Some(json!({ "kind": OperationKind::Reseal })), []);
-            store::sealed::create(&control.pool, id, &entry).await?
+            let record = |row: &OperationRow| {
+                actor.answers(control, Outcome::Later, &view(row.clone()));
+                entry
+            };
+            store::sealed::create(&control.pool, id, record).await?
         }
     };
     control.wakers.operations.notify_one();
-    Ok(view(row))
+    Ok(Saved::new(view(row), true, Activity::Later))
 }
 
 /// A page of operations, newest first: those of the customer that the actor is bound to, or else all, also those of the

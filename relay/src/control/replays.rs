@@ -18,7 +18,7 @@ use super::page::{Page, PageRequest};
 use super::rate::RateLimit;
 use super::record::{self, Action, Object};
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, Scope, destinations, schema, sources};
+use super::{Actor, Control, Error, Outcome, Scope, destinations, schema, sources};
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
 use crate::{configuration, secrets};
@@ -232,7 +232,8 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             estimated_s: replay::estimate_s(counted.matched, new.rate),
         }));
     }
-    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(actor, row)).await;
+    let made =
+        replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(control, actor, row)).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
@@ -308,7 +309,10 @@ pub async fn cancel(control: &Control, actor: &Actor, id: &str) -> Result<Replay
 }
 
 /// The entry of the audit log of a new replay.
-fn created(actor: &Actor, row: &ReplayRow) -> NewEntry {
+fn created(control: &Control, actor: &Actor, row: &ReplayRow) -> NewEntry {
+    if let Ok(replay) = view(0, row.clone(), control.config.retention) {
+        actor.answers(control, Outcome::Created, &replay);
+    }
     let after = json!({
         "filter": row.filter, "destination": row.destination_id,
         "rate_limit": RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),

@@ -95,7 +95,11 @@ pub struct Resealed {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn create(pool: &Pool, id: OperationId, entry: &NewEntry) -> Result<OperationRow> {
+pub async fn create(
+    pool: &Pool,
+    id: OperationId,
+    record: impl FnOnce(&OperationRow) -> NewEntry,
+) -> Result<OperationRow> {
     let mut transaction = pool.begin().await?;
     let total = sqlx::query_scalar!(
         r#"select (select count(secrets_sealed) + count(retired_secrets_sealed) from sources)
@@ -106,7 +110,7 @@ pub async fn create(pool: &Pool, id: OperationId, entry: &NewEntry) -> Result<Op
     let kind = OperationKind::Reseal;
     let new = New { id, customer: None, kind, step: Table::Sources.name(), parameters: json!({}), total: Some(total) };
     let row = operations::insert_in(&mut transaction, &new).await?;
-    audit::record(&mut transaction, entry).await?;
+    audit::record(&mut transaction, &record(&row)).await?;
     transaction.commit().await?;
     Ok(row)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 22] = [
+pub(in crate::api) const MEANINGS: [Meanings; 23] = [
     (
         "DeliveryState",
         "",
@@ -30,6 +30,14 @@ pub(in crate::api) const MEANINGS: [Meanings; 22] = [
                 "cancelled by an operator or by the deletion of its destination, or not sent because its filter did \
                  not match",
             ),
+        ],
+    ),
+    (
+        "EventDeliveries",
+        "What has become of the deliveries of an event.",
+        &[
+            ("none", "the event was routed and has no delivery: no route matched it"),
+            ("any_dead", "at least one delivery of the event is dead"),
         ],
     ),
     (
