@@ -5,12 +5,11 @@
 //! problem documents ([`problem`]). The description at `/openapi.json` is generated from the declarations of the
 //! handlers.
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde_json::Value;
 use utoipa::OpenApi;
@@ -23,13 +22,14 @@ use self::known::Known;
 use self::problem::ApiError;
 use self::site::SECURE_COOKIE;
 use crate::App;
-use crate::control::{self, Control, Put};
+use crate::control::{self, Control};
 
 mod acting;
 pub mod audit;
 mod auth;
 pub mod await_tokens;
 pub mod awaits;
+pub(crate) mod conditions;
 mod cors;
 pub mod customers;
 pub mod deliveries;
@@ -37,6 +37,7 @@ mod description;
 pub mod destinations;
 pub mod events;
 pub mod health;
+mod idempotency;
 mod input;
 mod known;
 pub(crate) mod layers;
@@ -45,6 +46,7 @@ pub mod overview;
 pub mod problem;
 pub mod providers;
 pub mod query;
+mod rate;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
@@ -70,8 +72,10 @@ pub fn router(app: &App) -> Router {
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
         // The last layer is the outermost one.
+        .route_layer(axum::middleware::from_fn_with_state((control.clone(), known.clone()), idempotency::once))
         .route_layer(axum::middleware::from_fn_with_state((control.clone(), known.clone()), acting::act_for))
         .route_layer(axum::middleware::from_fn_with_state(known, known::check))
+        .route_layer(axum::middleware::from_fn_with_state(control.clone(), rate::limit))
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(control.clone(), auth::authenticate))
         .route_layer(axum::middleware::from_fn_with_state(control.clone(), cors::share))
@@ -118,7 +122,18 @@ pub(crate) fn description() -> Value {
                        arrays are replaced.\n\nAn operation acts for the customer that its token is bound to. A token \
                        that is bound to none acts for the customer that the `Tidegate-Customer` header or the \
                        `customer` parameter names, and otherwise for the default customer; objects of other customers \
-                       return 404.\n\nErrors are problem documents (RFC 9457). A request that cannot be \
+                       return 404.\n\nA change that is saved and not yet active everywhere returns 202 with the object; the \
+                       relay makes it active by itself. Objects that can be configured have the header `ETag`. With \
+                       `If-Match`, PUT, PATCH and DELETE change an object only if it still has that ETag, and with \
+                       `If-None-Match: *`, PUT only creates; otherwise they return 412.\n\nA POST that changes something \
+                       takes the header `Idempotency-Key`: for 24 hours, the same token or session that repeats the \
+                       request with the same key gets the first response again, and nothing is changed a second time. \
+                       The same key with another request returns 422, and 409 while the first request is running. If a \
+                       request fails before it has changed anything, its key can be used again.\n\nEach token and each session may make a \
+                       limited number of requests a minute on each relay; the headers `RateLimit-Policy` and `RateLimit` \
+                       of every response say how many are left, and a request beyond the limit returns 429 with \
+                       `Retry-After`.\n\nErrors are problem \
+                       documents (RFC 9457). A request that cannot be \
                        parsed returns 400: its body is empty or not JSON, or a string in its body, path or query \
                        contains a NUL character. A request that can be parsed but is invalid returns 422, and \
                        `errors` lists the fields and parameters that were found to be missing, unknown or \
@@ -207,7 +222,9 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(routes::create, routes::list))
         .routes(routes!(routes::try_out))
         .routes(routes!(routes::show, routes::replace, routes::change, routes::delete))
+        .routes(routes!(routes::put))
         .routes(routes!(events::list))
+        .routes(routes!(events::search))
         .routes(routes!(events::show))
         .routes(routes!(events::body, events::erase_body))
         .routes(routes!(events::changed_copy_body))
@@ -253,17 +270,6 @@ fn calls() -> OpenApiRouter<Control> {
         .routes(routes!(awaits::one))
         .routes(routes!(awaits::many))
         .routes(routes!(await_tokens::create))
-}
-
-/// The response to a call that created an object.
-fn created<T>(value: Result<T, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
-    Ok((StatusCode::CREATED, Json(value?)))
-}
-
-/// The response to a call that created or replaced an object.
-fn put_answer<T>(put: Result<Put<T>, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
-    let Put { value, created } = put?;
-    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(value)))
 }
 
 /// Untrusted bytes: always an attachment, and never of a type that a browser renders.

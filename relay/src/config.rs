@@ -73,6 +73,8 @@ settings! {
         "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
     CORS_ORIGINS = "TIDEGATE_CORS_ORIGINS", Some(""),
         "the origins of web pages that may await jobs (`GET /v1/await/{source}/{key}`) with an await token, separated by commas, such as `https://app.example.com`. Other calls are never allowed to pages of other origins";
+    API_REQUESTS_PER_MINUTE = "TIDEGATE_API_REQUESTS_PER_MINUTE", Some("30000"),
+        "the maximum number of requests a minute that a token or a session may make to the REST API of this relay (60 to 10000000). All root tokens count as one";
     OIDC_ISSUER = "TIDEGATE_OIDC_ISSUER", Some(""),
         "the issuer of an OpenID Connect provider with which people sign in, exactly as the provider writes it, such as `https://login.example.com/realms/company`. Needs `TIDEGATE_PUBLIC_URL`; register that URL with the path `/auth/oidc/callback` as the redirect URI";
     OIDC_CLIENT_ID = "TIDEGATE_OIDC_CLIENT_ID", Some(""),
@@ -127,6 +129,8 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// The origins of web pages that may await jobs, as browsers write them.
     pub cors_origins: Vec<String>,
+    /// How many requests a caller of the API may make in a minute.
+    pub api_requests_per_minute: u32,
     /// The provider with which people sign in.
     pub oidc: Option<OidcConfig>,
     pub retention: Retention,
@@ -190,6 +194,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     });
     let public_url = reader.parse(&PUBLIC_URL, public_url);
     let cors_origins = reader.parse(&CORS_ORIGINS, cors_origins);
+    let api_requests_per_minute = reader.parse(&API_REQUESTS_PER_MINUTE, |text| within(text, 60, 10_000_000));
     let oidc = oidc::read(&mut reader, public_url.as_ref());
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
@@ -238,6 +243,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             listen: listen?,
             public_url: public_url?,
             cors_origins: cors_origins?,
+            api_requests_per_minute: u32::try_from(api_requests_per_minute?).ok()?,
             oidc: oidc?,
             retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,

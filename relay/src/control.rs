@@ -5,18 +5,19 @@
 //! no HTTP. The tests of this module enforce that. Each of these functions begins with the scope that it needs
 //! ([`Actor::require`]).
 //!
-//! A change of a source, destination or route is active on this replica when its function returns: each of these
-//! functions ends with [`Control::active`].
+//! A change of a source, destination or route is active on this replica when its function returns, unless the function
+//! says otherwise ([`Saved`]): each of these functions ends with [`Control::active`].
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use egress::Egress;
 use expression::Evaluator;
 use store::Pool;
-use store::configuration::Version;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use self::request_rate::{Quota, RequestRates};
 use self::wrong_tokens::WrongTokens;
 use crate::App;
 use crate::config::Config;
@@ -35,6 +36,7 @@ use crate::wall_clock::WallClock;
 
 pub use actor::Actor;
 pub use error::Error;
+pub use saved::{Activity, Configured, Outcome, Precondition, Saved};
 pub use scope::Scope;
 
 pub mod acting;
@@ -44,6 +46,7 @@ pub mod authentication;
 pub mod await_tokens;
 pub mod awaits;
 pub mod bodies;
+mod claimed;
 pub mod customers;
 pub mod deliveries;
 pub mod destinations;
@@ -53,6 +56,7 @@ pub mod events;
 pub mod field_error;
 pub mod fields;
 pub mod given;
+pub mod idempotency;
 pub(crate) mod name;
 pub mod operations;
 pub mod overview;
@@ -65,7 +69,9 @@ pub mod ready;
 mod record;
 pub mod rejections;
 pub mod replays;
+pub mod request_rate;
 pub mod routes;
+pub mod saved;
 pub(crate) mod schema;
 pub mod scope;
 pub mod sessions;
@@ -87,6 +93,8 @@ pub struct Control {
     config: Arc<Config>,
     pool: Pool,
     bodies: bodies::Bodies,
+    /// The searches of bodies that may begin.
+    body_searches: Arc<Semaphore>,
     configuration: Arc<Configuration>,
     engine: Handle,
     evaluator: Arc<Evaluator>,
@@ -101,6 +109,7 @@ pub struct Control {
     looks: Arc<Semaphore>,
     readiness: Arc<Readiness>,
     wrong_tokens: Arc<Mutex<WrongTokens>>,
+    request_rates: Arc<Mutex<RequestRates>>,
     last_use: Arc<LastUse>,
     oidc: Option<Arc<Oidc>>,
     tail: Tail,
@@ -115,6 +124,7 @@ impl Control {
             config: Arc::clone(&app.config),
             pool: app.pool.clone(),
             bodies: bodies::Bodies::default(),
+            body_searches: Arc::new(Semaphore::new(events::search::AT_ONCE)),
             configuration: Arc::clone(&app.configuration),
             engine: app.engine.clone(),
             evaluator: Arc::clone(&app.evaluator),
@@ -127,6 +137,7 @@ impl Control {
             looks: Arc::new(Semaphore::new(awaits::LOOKS)),
             readiness: Arc::clone(&app.readiness),
             wrong_tokens: Arc::default(),
+            request_rates: Arc::default(),
             last_use: Arc::clone(&app.last_use),
             oidc: app.oidc.clone(),
             tail: app.tail.clone(),
@@ -146,22 +157,12 @@ impl Control {
         &self.config.cors_origins
     }
 
-    /// Waits until this replica routes and delivers by a change.
-    ///
-    /// # Errors Returns an error if the relay cannot read the change back in time. The change stays stored, and all
-    /// replicas read it later.
-    async fn active(&self, version: Version) -> Result<(), Error> {
-        let read = self.configuration.after(version).await;
-        read.map(drop).map_err(|error| Error::NotActive(error.to_string()))
+    /// Counts a request of this caller, and says whether it is accepted.
+    #[must_use]
+    pub fn count_request(&self, actor: &Actor) -> Quota {
+        let mut rates = self.request_rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.request(&actor.caller(), self.config.api_requests_per_minute, Instant::now())
     }
-}
-
-/// The result of a call that creates or replaces an object.
-#[derive(Debug)]
-pub struct Put<T> {
-    pub value: T,
-    /// Whether the object was created, and not replaced.
-    pub created: bool,
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ const SIGNALS_AT_ONCE: i64 = 5_000;
 /// The most expired sessions that one statement deletes.
 const SESSIONS_AT_ONCE: i64 = 1_000;
 
+/// The most old idempotency keys that one statement deletes.
+const KEYS_AT_ONCE: i64 = 1_000;
+
 /// How many days a version of a route outlives the retention of the deliveries that refer to it. These belong to events
 /// whose ids are at most a day newer than the version's end, so they have expired by then.
 const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
@@ -156,6 +159,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     store::operations::forget(pool, retention.metadata_days).await?;
     while store::sessions::delete_expired(pool, SESSIONS_AT_ONCE).await? > 0 {}
+    while store::idempotency::delete_old(pool, KEYS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and a dropped partition cannot be recovered.
     if let Some(wrong) = clock.is_wrong().await? {
         tracing::warn!(error = wrong, "the deletion of old history is suspended until the clocks agree");

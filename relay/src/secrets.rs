@@ -159,6 +159,34 @@ pub fn open_await_token<T: serde::de::DeserializeOwned>(keys: &[SealingKey], sea
     open_json(keys, AWAIT_TOKEN, sealed).ok()
 }
 
+/// Seals the answer of a call, for the caller and the key of which this is the hash.
+///
+/// # Errors
+/// Returns an error if there is no key to seal with.
+pub fn seal_answer(keys: &[SealingKey], id: &[u8; 32], answer: &impl serde::Serialize) -> Result<String, String> {
+    seal_json(keys, &answer_of(id), answer)
+}
+
+/// Opens the answer of a call.
+///
+/// # Errors
+/// Returns an error if no key opens it.
+pub fn open_answer<T: serde::de::DeserializeOwned>(
+    keys: &[SealingKey],
+    id: &[u8; 32],
+    sealed: &str,
+) -> Result<T, String> {
+    open_json(keys, &answer_of(id), sealed)
+}
+
+fn answer_of(id: &[u8; 32]) -> String {
+    format!("idempotency_keys/{}/answer", hex(id))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A sealed value that was looked at to seal it with the first key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {

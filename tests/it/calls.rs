@@ -145,6 +145,9 @@ fn body(operation: &str, ids: &Ids) -> Value {
         "post /v1/routes" => json!({ "source": ids.of("sources"), "destination": ids.of("destinations") }),
         "post /v1/routes/try" => json!({ "filter": "body.n == 1", "events": [{ "body": "{\"n\":1}" }] }),
         "put /v1/routes/{id}" => json!({ "filter": "false" }),
+        "put /v1/routes/by-name/{name}" => {
+            json!({ "source": ids.of("sources"), "destination": ids.of("destinations") })
+        }
         "patch /v1/routes/{id}" => json!({ "enabled": false }),
         "post /v1/events/{id}/deliver" => json!({ "destination": ids.of("destinations") }),
         "post /v1/deliveries/release" => json!({ "destination": ids.of("destinations") }),

@@ -26,7 +26,7 @@ async fn send(url: &str, provider: &Provider) -> u16 {
 /// Gives a source the secrets of a provider.
 async fn give_secrets(gateway: &Gateway, name: &str, provider: &Provider) -> Value {
     let wanted = json!({ "provider": provider.id, "secrets": provider.secrets });
-    gateway.api.put(&format!("/v1/sources/by-name/{name}"), &wanted).await.expect_status(200)
+    gateway.api.put(&format!("/v1/sources/by-name/{name}"), &wanted).await.expect_saved()
 }
 
 /// Changes the secrets of a source so that the write of this change hangs at the edge. Returns the revision of the

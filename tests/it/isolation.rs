@@ -27,7 +27,10 @@ const ELSEWHERE: &[(&str, u16)] = &[
     ("post /v1/routes", 422),
     ("get /v1/routes", 200),
     ("post /v1/routes/try", 200),
+    ("put /v1/routes/by-name/{name}", 422),
     ("get /v1/events", 200),
+    // The text is missing.
+    ("get /v1/events/search", 422),
     ("get /v1/deliveries", 200),
     ("post /v1/deliveries/release", 200),
     ("post /v1/replays", 422),

@@ -39,6 +39,8 @@ pub enum Action {
     RouteDelete,
     #[serde(rename = "event.read_body")]
     EventReadBody,
+    #[serde(rename = "events.search_bodies")]
+    EventsSearchBodies,
     #[serde(rename = "event.erase_body")]
     EventEraseBody,
     #[serde(rename = "event.release")]
@@ -107,6 +109,7 @@ crate::names! {
         RouteUpdate => "route.update",
         RouteDelete => "route.delete",
         EventReadBody => "event.read_body",
+        EventsSearchBodies => "events.search_bodies",
         EventEraseBody => "event.erase_body",
         EventRelease => "event.release",
         EventDeliver => "event.deliver",

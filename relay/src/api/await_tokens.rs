@@ -24,5 +24,5 @@ pub(super) async fn create(
     Body(new): Body<NewAwaitToken>,
 ) -> Result<(StatusCode, Json<AwaitToken>), ApiError> {
     let with = auth::token(&headers).unwrap_or_default();
-    created(await_tokens::create(&control, &actor, with, new).await)
+    Ok((StatusCode::CREATED, Json(await_tokens::create(&control, &actor, with, new).await?)))
 }

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 
+use super::conditions::{self, When};
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
-use super::{created, put_answer};
 use crate::control::customers::{self, Customer, CustomerPatch, CustomerSpec};
 use crate::control::operations::Operation;
 use crate::control::page::Page;
@@ -22,8 +23,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<CustomerSpec>,
-) -> Result<(StatusCode, Json<Customer>), ApiError> {
-    created(customers::create(&control, &actor, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(customers::create(&control, &actor, spec).await)
 }
 
 /// Lists customers, newest first.
@@ -44,8 +45,8 @@ pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Customer>, ApiError> {
-    Ok(Json(customers::show(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::shown(customers::show(&control, &actor, &id).await)
 }
 
 /// Creates the customer with this name, or replaces its limits.
@@ -62,9 +63,10 @@ pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
     Segment(name): Segment,
+    When(when): When,
     Body(spec): Body<CustomerSpec>,
-) -> Result<(StatusCode, Json<Customer>), ApiError> {
-    put_answer(customers::put(&control, &actor, &name, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(customers::put(&control, &actor, &name, spec, &when).await)
 }
 
 /// Updates a customer.
@@ -78,9 +80,10 @@ pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
     Body(patch): Body<CustomerPatch>,
-) -> Result<Json<Customer>, ApiError> {
-    Ok(Json(customers::change(&control, &actor, &id, patch).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(customers::change(&control, &actor, &id, patch, &when).await)
 }
 
 /// Deletes a customer and everything that it owns.
@@ -100,6 +103,7 @@ pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
 ) -> Result<(StatusCode, Json<Operation>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(customers::delete(&control, &actor, &id).await?)))
+    Ok((StatusCode::ACCEPTED, Json(customers::delete(&control, &actor, &id, &when).await?)))
 }

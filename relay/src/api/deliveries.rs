@@ -10,7 +10,7 @@ use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::deliveries::release::{self, ReleaseOfHeld, ReleasedOfHeld};
-use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter};
+use crate::control::deliveries::{self, Attempt, Delivery, DeliveryFilter, StatusClass};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
@@ -30,6 +30,11 @@ pub struct DeliveryQuery {
     state: Option<DeliveryState>,
     /// Only dead deliveries with this error class, such as `http_status` or `timeout`.
     error: Option<String>,
+    /// Only deliveries that the route with this id or name created.
+    #[param(value_type = Option<schema::RouteReference>)]
+    route: Option<String>,
+    /// Only deliveries whose last attempt was answered with a status of this class.
+    status_class: Option<StatusClass>,
     /// Only deliveries created at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
@@ -55,8 +60,8 @@ pub(super) async fn list(
     actor: Actor,
     Params(query): Params<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
-    let DeliveryQuery { event, destination, state, error, after, before, limit, cursor } = query;
-    let filter = DeliveryFilter { event, destination, state, error, after, before };
+    let DeliveryQuery { event, destination, state, error, route, status_class, after, before, limit, cursor } = query;
+    let filter = DeliveryFilter { event, destination, state, error, route, status_class, after, before };
     Ok(Json(deliveries::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::AWAIT_PATH;
 use super::problem::refusals;
+use crate::control::idempotency::MAX_KEY;
 use crate::control::schema;
 
 pub(super) mod values;
@@ -17,6 +18,10 @@ struct Shape<'a> {
     names_something: bool,
     /// The call reads a request body.
     has_body: bool,
+    /// The call may be made conditional.
+    is_conditional: bool,
+    /// The call takes an idempotency key.
+    takes_key: bool,
     path: &'a str,
 }
 
@@ -34,6 +39,12 @@ impl Shape<'_> {
         }
         if self.names_something {
             statuses.push(404);
+        }
+        if self.is_conditional {
+            statuses.push(412);
+        }
+        if self.takes_key {
+            statuses.push(409);
         }
         if self.has_body {
             statuses.extend([408, 413]);
@@ -115,6 +126,87 @@ fn name_customers(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
+/// The nouns of objects that callers configure, which have the header `ETag`.
+const CONFIGURED: [&str; 4] = ["sources", "destinations", "routes", "customers"];
+
+/// Whether a path is that of an object that callers configure.
+fn is_configured(path: &str) -> bool {
+    let mut parts = path.split('/').skip(2);
+    let (noun, name, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    CONFIGURED.contains(&noun) && matches!((name, more), (Some("{id}"), None) | (Some("by-name"), Some(_)))
+}
+
+/// Whether a call takes `If-Match`.
+fn is_conditional(path: &str, method: &str) -> bool {
+    matches!(method, "put" | "patch" | "delete") && is_configured(path)
+}
+
+/// Whether a call takes an idempotency key: a POST does unless its scope only lets it read. The response to a sign-in
+/// sets a cookie, which is not kept.
+fn takes_key(path: &str, method: &str, operation: &Value) -> bool {
+    let reads = ["read", "bodies"].contains(&text(&operation["security"][0]["token"][0]));
+    method == "post" && is_guarded(operation) && !reads && path != "/v1/sessions"
+}
+
+/// Adds the headers of requests that follow from the shape of a call.
+fn take_headers(shape: &Shape<'_>, method: &str, operation: &mut Value) {
+    let mut headers = Vec::new();
+    if shape.takes_key {
+        headers.push((
+            "Idempotency-Key",
+            "A key that the caller chooses for this request, such as a UUID. A repetition with the same key and the same \
+             token or session gets the first response, for 24 hours.",
+            json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$" }),
+        ));
+    }
+    if shape.is_conditional {
+        headers.push((
+            "If-Match",
+            "Changes the object only if it has this ETag, or one of several separated by commas. `*` demands that it \
+             exists.",
+            json!({ "type": "string", "pattern": r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*"){0,19})$"# }),
+        ));
+    }
+    if shape.is_conditional && method == "put" && shape.path.contains("/by-name/") {
+        headers.push((
+            "If-None-Match",
+            "`*` creates the object only if it does not exist.",
+            json!({ "type": "string", "const": "*" }),
+        ));
+    }
+    if !headers.is_empty() && operation.get("parameters").is_none() {
+        operation["parameters"] = json!([]);
+    }
+    let Some(parameters) = operation["parameters"].as_array_mut() else { return };
+    parameters.extend(headers.into_iter().map(|(name, description, schema)| {
+        json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
+    }));
+}
+
+/// Describes the answers of calls that save something: 202 if it is not active everywhere yet, and the header `ETag`.
+fn tag_responses(path: &str, method: &str, operation: &mut Value) {
+    let noun = path.split('/').nth(2).unwrap_or_default();
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    let changes = matches!(method, "post" | "put" | "patch" | "delete");
+    let saves = changes && CONFIGURED.contains(&noun) && !responses.contains_key("202");
+    let saved = ["200", "201"].iter().find_map(|status| responses.get(*status)).cloned();
+    let saved = saved.or_else(|| responses.get("204").cloned().filter(|_| noun != "customers"));
+    if let (true, Some(mut saved)) = (saves, saved) {
+        saved["description"] = "Saved, and not active everywhere yet. The relay makes it active by itself.".into();
+        responses.insert("202".to_owned(), saved);
+    }
+    for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
+        let schema = text(&response["content"]["application/json"]["schema"]["$ref"]);
+        let schema = schema.rsplit('/').next().unwrap_or_default();
+        if ["Source", "Destination", "Route", "Customer"].contains(&schema) {
+            response["headers"]["etag"] = json!({
+                "description": "The version of the object, for `If-Match`.",
+                "required": true, "schema": { "type": "string", "pattern": "^\"[0-9a-f]+\"$" },
+            });
+        }
+    }
+}
+
 /// Gives the POST of a path its own schema, in which these fields are required.
 fn require(description: &mut Value, (path, settings, complete, fields): &(&str, &str, &str, &[&str])) {
     let schemas = &mut description["components"]["schemas"];
@@ -157,9 +249,13 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         guarded: is_guarded(operation),
         names_something: path.contains("{id}") || path == AWAIT_PATH,
         has_body: matches!(method, "post" | "put" | "patch"),
+        is_conditional: is_conditional(path, method),
+        takes_key: takes_key(path, method, operation),
         path,
     };
     name_customers(path, method, operation);
+    take_headers(&shape, method, operation);
+    tag_responses(path, method, operation);
     accept_sessions(operation);
     if path == AWAIT_PATH
         && let Some(required) = operation["security"].as_array_mut()
@@ -197,6 +293,12 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         for header in response["headers"].as_object_mut().into_iter().flat_map(Map::values_mut) {
             header["required"] = true.into();
         }
+        if shape.takes_key && status.starts_with('2') {
+            response["headers"]["idempotency-replayed"] = json!({
+                "description": "Present if the response is that of an earlier request with the same `Idempotency-Key`.",
+                "required": false, "schema": { "type": "string", "const": "true" },
+            });
+        }
     }
     for status in shape.statuses() {
         let name = refusals().into_iter().find(|refusal| refusal.status == status).map(|refusal| refusal.name);
@@ -228,7 +330,7 @@ fn named_in(path: &str) -> (&'static str, &'static str) {
         "operations" => ("operation", "id"),
         "providers" => ("provider", "id"),
         "replays" => ("replay", "id"),
-        "routes" => ("route", "id"),
+        "routes" => ("route", "id or name"),
         "sessions" => ("session", "id"),
         "sources" => ("source", "id or name"),
         "tokens" => ("token", "id"),
@@ -258,6 +360,7 @@ fn returned(method: &str, schema: &str) -> String {
             "EndedSessions" => "number of ended sessions".to_owned(),
             "DestinationHealth" => "health of the destination".to_owned(),
             "EventDetail" => "event".to_owned(),
+            "EventSearch" => "found events".to_owned(),
             "Health" => "version of the relay".to_owned(),
             "Ready" => "state of the relay".to_owned(),
             "ReleasedOfHeld" => "number of released deliveries".to_owned(),
@@ -364,6 +467,16 @@ fn common_headers(guarded: bool) -> Vec<(&'static str, Value)> {
     let mut headers = vec![("x-request-id", id)];
     if guarded {
         headers.push(("cache-control", stored));
+        for (name, description) in [
+            ("ratelimit-policy", "The number of requests (`q`) that the caller may make in a number of seconds (`w`)."),
+            (
+                "ratelimit",
+                "How many more requests the caller may make (`r`), and after how many seconds all of them (`t`).",
+            ),
+        ] {
+            let header = json!({ "description": description, "required": true, "schema": { "type": "string" } });
+            headers.push((name, header));
+        }
     }
     headers
 }
@@ -375,6 +488,10 @@ fn responses() -> Value {
         headers.extend(common_headers(false).into_iter().map(|(name, header)| (name.to_owned(), header)));
         for (name, description) in refusal.headers {
             let header = json!({ "description": description, "required": true, "schema": { "type": "string" } });
+            headers.insert((*name).to_owned(), header);
+        }
+        for (name, description) in refusal.optional_headers {
+            let header = json!({ "description": description, "required": false, "schema": { "type": "string" } });
             headers.insert((*name).to_owned(), header);
         }
         let response = json!({

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 
+use super::conditions::{self, When};
 use super::input::{Body, OptionalBody, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
-use super::{created, put_answer};
 use crate::control::destinations::health::{self, DestinationHealth};
 use crate::control::destinations::signing::{self, Rotation, SigningSecret};
 use crate::control::destinations::{self, Destination, DestinationPatch, DestinationSpec};
@@ -24,8 +25,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<DestinationSpec>,
-) -> Result<(StatusCode, Json<Destination>), ApiError> {
-    created(destinations::create(&control, &actor, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(destinations::create(&control, &actor, spec).await)
 }
 
 /// Lists destinations, newest first.
@@ -46,8 +47,8 @@ pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::show(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::shown(destinations::show(&control, &actor, &id).await)
 }
 
 /// Creates the destination with this name, or replaces its settings.
@@ -68,9 +69,10 @@ pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
     Segment(name): Segment,
+    When(when): When,
     Body(spec): Body<DestinationSpec>,
-) -> Result<(StatusCode, Json<Destination>), ApiError> {
-    put_answer(destinations::put(&control, &actor, &name, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(destinations::put(&control, &actor, &name, spec, &when).await)
 }
 
 /// Updates a destination.
@@ -85,9 +87,10 @@ pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
     Body(patch): Body<DestinationPatch>,
-) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::change(&control, &actor, &id, patch).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(destinations::change(&control, &actor, &id, patch, &when).await)
 }
 
 /// Deletes a destination and its routes.
@@ -104,9 +107,9 @@ pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
 ) -> Result<StatusCode, ApiError> {
-    destinations::delete(&control, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    conditions::deleted(destinations::delete(&control, &actor, &id, &when).await)
 }
 
 /// Pauses a destination.
@@ -118,8 +121,8 @@ pub(super) async fn pause(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::pause(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(destinations::pause(&control, &actor, &id).await)
 }
 
 /// Resumes a paused or disabled destination.
@@ -132,8 +135,8 @@ pub(super) async fn resume(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Destination>, ApiError> {
-    Ok(Json(destinations::resume(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(destinations::resume(&control, &actor, &id).await)
 }
 
 /// Returns the health of a destination: breaker, back-off, reduced limits, failures and waiting deliveries.
@@ -173,6 +176,6 @@ pub(super) async fn rotate_signing_secret(
     actor: Actor,
     Segment(id): Segment,
     OptionalBody(rotation): OptionalBody<Rotation>,
-) -> Result<Json<SigningSecret>, ApiError> {
-    Ok(Json(signing::rotate(&control, &actor, &id, rotation).await?))
+) -> Result<Response, ApiError> {
+    conditions::made(signing::rotate(&control, &actor, &id, rotation).await)
 }

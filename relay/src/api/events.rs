@@ -10,8 +10,11 @@ use utoipa::IntoParams;
 
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts, PastRetention};
-use super::{attachment, created};
-use crate::control::events::{self, Content, Event, EventDelivered, EventDelivery, EventDetail, EventFilter};
+use super::{attachment, conditions};
+use crate::control::events::search::{self, EventSearch};
+use crate::control::events::{
+    self, Content, Event, EventDeliveries, EventDelivered, EventDelivery, EventDetail, EventFilter,
+};
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
@@ -33,6 +36,8 @@ pub struct EventQuery {
     job_key: Option<String>,
     /// Only events with this verification result.
     verification: Option<Verification>,
+    /// Only events with such deliveries.
+    deliveries: Option<EventDeliveries>,
     /// Only events received at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
@@ -55,9 +60,58 @@ pub(super) async fn list(
     actor: Actor,
     Params(query): Params<EventQuery>,
 ) -> Result<Json<Page<Event>>, ApiError> {
-    let EventQuery { source, event_type, key, job_key, verification, after, before, limit, cursor } = query;
-    let filter = EventFilter { source, event_type, key, job_key, verification, after, before };
+    let EventQuery { source, event_type, key, job_key, verification, deliveries, after, before, limit, cursor } = query;
+    let filter = EventFilter { source, event_type, key, job_key, verification, deliveries, after, before };
     Ok(Json(events::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
+}
+
+/// Query parameters of `GET /v1/events/search`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventSearchQuery {
+    /// The text, compared byte by byte with the bodies as they were received. It is also found where JSON writes it with
+    /// escapes. 3 to 200 bytes in UTF-8.
+    #[param(min_length = 3, max_length = 200)]
+    contains: String,
+    /// Only events of the source with this id or name.
+    #[param(value_type = Option<schema::SourceReference>)]
+    source: Option<String>,
+    /// Only events of this type.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// Only events with this verification result.
+    verification: Option<Verification>,
+    /// Only events received at or after this time (RFC 3339).
+    #[param(value_type = Option<Timestamp>)]
+    after: Option<String>,
+    /// Only events received before this time (RFC 3339).
+    #[param(value_type = Option<Timestamp>)]
+    before: Option<String>,
+    /// The maximum number of items on the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the previous page.
+    #[param(value_type = Option<schema::PageCursor>)]
+    cursor: Option<String>,
+}
+
+/// Searches the bodies of events for a text, newest first.
+///
+/// A call ends when the page is full, or after 256 MiB of bodies, 200,000 events or 5 seconds: `searched_until` says how
+/// far back it has come, and `next_cursor` continues. If too many calls search at the same time, the response is 503
+/// (`busy`).
+#[utoipa::path(get, path = "/v1/events/search", tag = "events", security(("token" = ["bodies"])),
+    params(EventSearchQuery), responses((status = 200, body = EventSearch)))]
+pub(super) async fn search(
+    State(control): State<Control>,
+    actor: Actor,
+    Params(query): Params<EventSearchQuery>,
+) -> Result<Json<EventSearch>, ApiError> {
+    let EventSearchQuery { contains, source, event_type, verification, after, before, limit, cursor } = query;
+    let filter = EventFilter { source, event_type, verification, after, before, ..EventFilter::default() };
+    let page = PageRequest { limit, cursor };
+    Ok(Json(search::search(&control, &actor, &contains, filter, &page).await?))
 }
 
 /// Returns an event with its deliveries, its decision, and what each route would decide now.
@@ -160,5 +214,5 @@ pub(super) async fn deliver(
     Segment(id): Segment,
     Body(request): Body<EventDelivery>,
 ) -> Result<(StatusCode, Json<EventDelivered>), ApiError> {
-    created(events::deliver(&control, &actor, &id, request).await)
+    Ok((StatusCode::CREATED, Json(events::deliver(&control, &actor, &id, request).await?)))
 }

@@ -19,6 +19,7 @@ use super::input;
 use super::problem::ApiError;
 use crate::control::Error as Refused;
 use crate::control::fields::FieldError;
+use crate::control::idempotency::FIELD;
 
 /// The inputs of each call, by its path and its method in lower case.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ struct Call {
     parameters: BTreeSet<String>,
     takes_body: bool,
     acts_for_a_customer: bool,
+    takes_key: bool,
 }
 
 impl Known {
@@ -49,6 +51,11 @@ impl Known {
         self.call(path, method).map(|call| call.acts_for_a_customer)
     }
 
+    /// Whether a call takes an idempotency key; `None` if there is no such call.
+    pub(crate) fn takes_key(&self, path: &str, method: &Method) -> Option<bool> {
+        self.call(path, method).map(|call| call.takes_key)
+    }
+
     fn call(&self, path: &str, method: &Method) -> Option<&Call> {
         // The handler of GET answers HEAD too.
         let method = if *method == Method::HEAD { &Method::GET } else { method };
@@ -63,6 +70,7 @@ impl Call {
         Self {
             parameters: queried.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect(),
             takes_body: operation.get("requestBody").is_some(),
+            takes_key: parameters().any(|parameter| parameter["name"] == FIELD),
             acts_for_a_customer: parameters().any(|parameter| parameter["name"] == CUSTOMER_HEADER),
         }
     }

@@ -52,6 +52,12 @@ impl From<control::Error> for ApiError {
     }
 }
 
+/// When a caller may repeat a request of which the first one has not ended, in seconds.
+const STILL_RUNNING_RETRY_S: u64 = 1;
+
+/// When a caller that has used too many idempotency keys may try again, in seconds.
+const TOO_MANY_KEYS_RETRY_S: u64 = 3_600;
+
 /// The status, the kind and the title of a problem, and its stable code.
 type Class = (StatusCode, &'static str, &'static str, &'static str);
 
@@ -133,11 +139,17 @@ impl ApiError {
 
     /// When the caller may try again, in seconds; `None` if that would not help.
     fn retry_after_s(&self) -> Option<u64> {
-        if let Self::Refused(control::Error::TooManyWrongTokens(wait)) = self {
-            return Some(whole_seconds(*wait));
-        }
-        if let Self::Refused(control::Error::TooManyStreams(_)) = self {
-            return Some(whole_seconds(FULL_WAIT));
+        if let Self::Refused(error) = self {
+            match error {
+                control::Error::TooManyWrongTokens(wait) | control::Error::TooManyRequests(wait) => {
+                    return Some(whole_seconds(*wait).max(1));
+                }
+                // Most calls end long before their limit.
+                control::Error::StillRunning(_) => return Some(STILL_RUNNING_RETRY_S),
+                control::Error::TooManyKeys => return Some(TOO_MANY_KEYS_RETRY_S),
+                control::Error::TooManyStreams(_) => return Some(whole_seconds(FULL_WAIT)),
+                _ => {}
+            }
         }
         let waits_for_others = matches!(self, Self::Refused(control::Error::TooManyWaiting));
         (waits_for_others || self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)
@@ -220,6 +232,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
         | Conflict::OperationFinished
         | Conflict::NotCancellable
         | Conflict::TooManySessions
+        | Conflict::AnswerNotKept
         | Conflict::DefaultCustomer => None,
         Conflict::NoSession => Some("DELETE /v1/sessions, POST /v1/tokens/{id}/revoke"),
     }
@@ -265,6 +278,21 @@ fn class_of(error: &control::Error) -> Class {
         Error::Conflict(conflict) => {
             (StatusCode::CONFLICT, "/problems/conflict", "conflict with the current state", conflict.code())
         }
+        Error::Changed { .. } => {
+            (StatusCode::PRECONDITION_FAILED, "/problems/precondition-failed", "object changed", "precondition_failed")
+        }
+        Error::StillRunning(_) => {
+            (StatusCode::CONFLICT, "/problems/conflict", "request still running", "request_running")
+        }
+        Error::TooManyKeys => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "/problems/too-many-keys",
+            "too many idempotency keys",
+            "too_many_idempotency_keys",
+        ),
+        Error::TooManyRequests(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "/problems/too-many-requests", "too many requests", "too_many_requests")
+        }
         Error::SignIn(error) => class_of_sign_in(error),
         Error::StillUnreadable(_) => {
             (StatusCode::CONFLICT, "/problems/conflict", "message still unreadable", "still_unreadable")
@@ -292,8 +320,8 @@ fn class_of(error: &control::Error) -> Class {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many waiting calls", "no_room_to_wait")
         }
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many event bodies in memory", "busy"),
-        Error::NotActive(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-active", "change saved but not yet active", "not_active")
+        Error::SearchesBusy => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many searches of bodies", "busy")
         }
         Error::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-ready", "relay not ready", "not_ready"),
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "internal error", "internal"),
@@ -320,12 +348,6 @@ fn log(error: &control::Error) {
     match error {
         Error::Internal(_) => tracing::error!(error = cause, "a request failed"),
         Error::Unavailable(_) => tracing::warn!(error = cause, "a request failed because the database is unavailable"),
-        Error::NotActive(_) => {
-            tracing::warn!(
-                error = cause,
-                "a change is saved but not active yet; the relay retries until it has read it"
-            );
-        }
         Error::Edge(_) => tracing::warn!(error = cause, "a request failed because the edge did not confirm a change"),
         Error::SignIn(_) => tracing::warn!(error = cause, "a sign-in with the OpenID Connect provider failed"),
         Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
@@ -340,11 +362,16 @@ fn log(error: &control::Error) {
         | Error::BodyErased
         | Error::Invalid(_)
         | Error::Conflict(_)
+        | Error::Changed { .. }
+        | Error::StillRunning(_)
+        | Error::TooManyKeys
+        | Error::TooManyRequests(_)
         | Error::StillUnreadable(_)
         | Error::NotReady(_)
         | Error::TooManyWaiting
         | Error::NoRoomToWait
         | Error::Busy
+        | Error::SearchesBusy
         | Error::WrongClock(_) => {}
     }
 }
@@ -377,11 +404,14 @@ pub(crate) struct Refusal {
     pub(crate) description: &'static str,
     /// Its headers in addition to those of every response, with their descriptions.
     pub(crate) headers: &'static [(&'static str, &'static str)],
+    /// Headers that not all of these responses have.
+    pub(crate) optional_headers: &'static [(&'static str, &'static str)],
 }
 
 /// Every response with a problem document.
-pub(crate) fn refusals() -> [Refusal; 16] {
-    let refusal = |status, name, description| Refusal { status, name, description, headers: &[] };
+pub(crate) fn refusals() -> [Refusal; 17] {
+    let refusal =
+        |status, name, description| Refusal { status, name, description, headers: &[], optional_headers: &[] };
     [
         refusal(
             400,
@@ -415,11 +445,15 @@ pub(crate) fn refusals() -> [Refusal; 16] {
             )
         },
         refusal(408, "BodyTooSlow", "The request body did not arrive in time."),
-        refusal(
-            409,
-            "Conflict",
-            "The request conflicts with the current state of the object; `code` identifies the conflict.",
-        ),
+        Refusal {
+            optional_headers: &[("retry-after", "Only if the first request with the same key is still running.")],
+            ..refusal(
+                409,
+                "Conflict",
+                "The request conflicts with the current state of the object, or with the first request with the same \
+                 `Idempotency-Key`; `code` identifies the conflict.",
+            )
+        },
         refusal(
             410,
             "PastRetention",
@@ -432,6 +466,11 @@ pub(crate) fn refusals() -> [Refusal; 16] {
             "The changes after the position are no longer kept, or the position is of another history of the database; \
              `code` says which.",
         ),
+        refusal(
+            412,
+            "PreconditionFailed",
+            "The object is not in the state that `If-Match` or `If-None-Match` demands. Nothing was changed.",
+        ),
         refusal(413, "BodyTooLarge", "The request body is larger than 1,000,000 bytes."),
         refusal(
             422,
@@ -442,9 +481,10 @@ pub(crate) fn refusals() -> [Refusal; 16] {
             headers: &[("retry-after", "The number of seconds to wait before retrying.")],
             ..refusal(
                 429,
-                "TooManyWrongTokens",
-                "Too many wrong tokens have come from this address, so the token was not looked up; or the operation is a \
-                 stream, and too many are open; or it waits, and the token has too many waiting calls. `code` says which.",
+                "TooManyRequests",
+                "The caller has made too many requests or used too many idempotency keys, or too many wrong tokens have \
+                 come from its address; or the operation is a stream, and too many are open; or it waits, and the token \
+                 has too many waiting calls. `code` says which.",
             )
         },
         refusal(500, "Internal", "An internal error occurred. The relay's log contains the cause."),
@@ -455,8 +495,8 @@ pub(crate) fn refusals() -> [Refusal; 16] {
                 503,
                 "Unavailable",
                 "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
-                 a saved change is not active yet, other requests hold too many event bodies, or too many calls are \
-                 waiting; `code` identifies the cause.",
+                 other requests hold too many event bodies or search them, or too many calls are waiting; `code` \
+                 identifies the cause.",
             )
         },
         refusal(

@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::created;
+use super::conditions::{self, When};
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use crate::control::page::{Page, PageRequest};
@@ -25,6 +26,9 @@ pub struct RouteQuery {
     /// Only routes to the destination with this id or name.
     #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
+    /// Only the route with this name.
+    #[param(value_type = Option<schema::RouteName>)]
+    name: Option<String>,
     /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -42,8 +46,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<RouteSpec>,
-) -> Result<(StatusCode, Json<Route>), ApiError> {
-    created(routes::create(&control, &actor, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(routes::create(&control, &actor, spec).await)
 }
 
 /// Lists routes, newest first.
@@ -54,8 +58,8 @@ pub(super) async fn list(
     actor: Actor,
     Params(query): Params<RouteQuery>,
 ) -> Result<Json<Page<Route>>, ApiError> {
-    let RouteQuery { source, destination, limit, cursor } = query;
-    let (filter, page) = (RouteFilter { source, destination }, PageRequest { limit, cursor });
+    let RouteQuery { source, destination, name, limit, cursor } = query;
+    let (filter, page) = (RouteFilter { source, destination, name }, PageRequest { limit, cursor });
     Ok(Json(routes::list(&control, &actor, &filter, &page).await?))
 }
 
@@ -77,14 +81,14 @@ pub(super) async fn try_out(
 
 /// Returns a route.
 #[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["read"])),
-    params(("id" = schema::RouteId, Path)),
+    params(("id" = schema::RouteReference, Path)),
     responses((status = 200, body = Route)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::show(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::shown(routes::show(&control, &actor, &id).await)
 }
 
 /// Replaces the settings of a route.
@@ -93,30 +97,55 @@ pub(super) async fn show(
 /// source and destination of a route cannot be changed: if `source` or `destination` is set, it must be the current
 /// one.
 #[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
-    params(("id" = schema::RouteId, Path)),
-    request_body = RouteSpec, responses((status = 200, body = Route)))]
+    params(("id" = schema::RouteReference, Path)),
+    request_body = RouteSpec, responses((status = 200, body = Route), Conflicts))]
 pub(super) async fn replace(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
     Body(spec): Body<RouteSpec>,
-) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::replace(&control, &actor, &id, spec).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(routes::replace(&control, &actor, &id, spec, &when).await)
+}
+
+/// Creates the route with this name, or replaces its settings.
+///
+/// A new route needs `source` and `destination`. Omitted settings are reset to their defaults; `dropped` in the response
+/// lists those that were reset or removed. The source and destination of a route cannot be changed: if `source` or
+/// `destination` is set, it must be the current one.
+#[utoipa::path(put, path = "/v1/routes/by-name/{name}", tag = "routes", security(("token" = ["write"])),
+    params(("name" = schema::RouteName, Path)),
+    request_body = RouteSpec,
+    responses(
+        (status = 200, body = Route, description = "Updated."),
+        (status = 201, body = Route, description = "Created."),
+        Conflicts,
+    ))]
+pub(super) async fn put(
+    State(control): State<Control>,
+    actor: Actor,
+    Segment(name): Segment,
+    When(when): When,
+    Body(spec): Body<RouteSpec>,
+) -> Result<Response, ApiError> {
+    conditions::saved(routes::put(&control, &actor, &name, spec, &when).await)
 }
 
 /// Updates a route.
 ///
 /// Concurrent changes to different fields are all applied.
 #[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
-    params(("id" = schema::RouteId, Path)),
-    request_body = RoutePatch, responses((status = 200, body = Route)))]
+    params(("id" = schema::RouteReference, Path)),
+    request_body = RoutePatch, responses((status = 200, body = Route), Conflicts))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
     Body(patch): Body<RoutePatch>,
-) -> Result<Json<Route>, ApiError> {
-    Ok(Json(routes::change(&control, &actor, &id, patch).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(routes::change(&control, &actor, &id, patch, &when).await)
 }
 
 /// Deletes a route.
@@ -124,13 +153,13 @@ pub(super) async fn change(
 /// Its pending deliveries are still sent, with the transform that was current when they were created. Manual retries
 /// and replays use the route's last transform.
 #[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", security(("token" = ["write"])),
-    params(("id" = schema::RouteId, Path)),
+    params(("id" = schema::RouteReference, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
 ) -> Result<StatusCode, ApiError> {
-    routes::delete(&control, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    conditions::deleted(routes::delete(&control, &actor, &id, &when).await)
 }

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 
+use super::conditions::{self, When};
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts, EdgeFailed};
 use super::query::PageQuery;
-use super::{created, put_answer};
 use crate::control::page::Page;
 use crate::control::sources::{self, CheckRequest, NewSecret, Source, SourceCheck, SourcePatch, SourceSpec};
 use crate::control::{Actor, Control, schema};
@@ -22,8 +23,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(spec): Body<SourceSpec>,
-) -> Result<(StatusCode, Json<Source>), ApiError> {
-    created(sources::create(&control, &actor, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(sources::create(&control, &actor, spec).await)
 }
 
 /// Lists sources, newest first.
@@ -45,8 +46,8 @@ pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
-) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::show(&control, &actor, &id).await?))
+) -> Result<Response, ApiError> {
+    conditions::shown(sources::show(&control, &actor, &id).await)
 }
 
 /// Creates the source with this name, or replaces its settings.
@@ -66,9 +67,10 @@ pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
     Segment(name): Segment,
+    When(when): When,
     Body(spec): Body<SourceSpec>,
-) -> Result<(StatusCode, Json<Source>), ApiError> {
-    put_answer(sources::put(&control, &actor, &name, spec).await)
+) -> Result<Response, ApiError> {
+    conditions::saved(sources::put(&control, &actor, &name, spec, &when).await)
 }
 
 /// Updates a source.
@@ -81,9 +83,10 @@ pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
     Body(patch): Body<SourcePatch>,
-) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::change(&control, &actor, &id, patch).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(sources::change(&control, &actor, &id, patch, &when).await)
 }
 
 /// Deletes a source and its routes.
@@ -98,9 +101,9 @@ pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
+    When(when): When,
 ) -> Result<StatusCode, ApiError> {
-    sources::delete(&control, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    conditions::deleted(sources::delete(&control, &actor, &id, &when).await)
 }
 
 /// Adds a secret to a source.
@@ -115,8 +118,8 @@ pub(super) async fn add_secret(
     actor: Actor,
     Segment(id): Segment,
     Body(new): Body<NewSecret>,
-) -> Result<Json<Source>, ApiError> {
-    Ok(Json(sources::add_secret(&control, &actor, &id, new).await?))
+) -> Result<Response, ApiError> {
+    conditions::saved(sources::add_secret(&control, &actor, &id, new).await)
 }
 
 /// Checks a request against a source, step by step.

@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use axum::response::Response;
 
-use super::created;
+use super::conditions;
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
@@ -22,8 +22,8 @@ pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
     Body(new): Body<NewToken>,
-) -> Result<(StatusCode, Json<Token>), ApiError> {
-    created(tokens::create(&control, &actor, new).await)
+) -> Result<Response, ApiError> {
+    conditions::made(tokens::create(&control, &actor, new).await)
 }
 
 /// Lists tokens, newest first.

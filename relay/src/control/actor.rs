@@ -5,6 +5,7 @@ use shared::id::{CustomerId, SessionId, TokenId};
 use store::audit::Author;
 use time::OffsetDateTime;
 
+use super::claimed::ClaimedKey;
 use super::error::{Error, Forbidden};
 use super::field_error::FieldError;
 use super::scope::{Scope, Scopes};
@@ -21,6 +22,8 @@ pub struct Actor {
     acts_for: ActsFor,
     /// The id of the request that the caller makes.
     request_id: Option<String>,
+    /// The claim of the request on its idempotency key, if it has one.
+    claimed: Option<ClaimedKey>,
 }
 
 /// Who calls.
@@ -75,20 +78,30 @@ impl Actor {
     /// The bearer of a root token, acting for the default customer.
     pub(super) const fn root() -> Self {
         let acts_for = ActsFor::One(store::DEFAULT_CUSTOMER);
-        Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for, request_id: None }
+        Self { who: Who::Root, scopes: Scopes::ALL, bound_to: None, acts_for, request_id: None, claimed: None }
     }
 
     /// The bearer of a token or of a session, acting for the customer that it is bound to, or else for the default
     /// customer.
     pub(super) fn of_token(who: Who, scopes: Scopes, bound_to: Option<Owner>) -> Self {
         let customer = bound_to.as_ref().map_or(store::DEFAULT_CUSTOMER, |owner| owner.id);
-        Self { who, scopes, bound_to, acts_for: ActsFor::One(customer), request_id: None }
+        Self { who, scopes, bound_to, acts_for: ActsFor::One(customer), request_id: None, claimed: None }
     }
 
     /// The same actor, making the request with this id.
     #[must_use]
     pub fn requesting(self, request_id: Option<String>) -> Self {
         Self { request_id, ..self }
+    }
+
+    /// The same actor, making a request that has claimed its idempotency key.
+    pub(super) fn claiming(self, claimed: ClaimedKey) -> Self {
+        Self { claimed: Some(claimed), ..self }
+    }
+
+    /// The claim of the request on its idempotency key.
+    pub(super) const fn claimed(&self) -> Option<&ClaimedKey> {
+        self.claimed.as_ref()
     }
 
     /// The same actor, acting for this customer.
@@ -116,7 +129,17 @@ impl Actor {
                 Author::session(subject, name.as_deref().unwrap_or(subject), Some(*id))
             }
         };
-        author.requesting(self.request_id.clone())
+        author.requesting(self.request_id.clone()).claiming(self.claimed.as_ref().map(|claimed| claimed.claim.clone()))
+    }
+
+    /// The caller, as its requests and its idempotency keys are counted: the id of the token or of the session. All root
+    /// tokens are one caller.
+    pub(super) fn caller(&self) -> String {
+        match &self.who {
+            Who::Root => "root".to_owned(),
+            Who::Token { id, .. } => id.to_string(),
+            Who::Session(Session { id, .. }) => id.to_string(),
+        }
     }
 
     /// What the actor may do.

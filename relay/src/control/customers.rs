@@ -15,9 +15,10 @@ use super::operations::{self, Operation};
 use super::page::{Page, PageRequest};
 use super::patch::given;
 use super::record::{self, Action, Object};
+use super::saved::{Activity, Configured, Outcome, Precondition, Saved};
 use super::scope::Scope;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name, schema};
+use super::{Actor, Control, Error, name, schema};
 use crate::history::Retention;
 use crate::mint;
 
@@ -59,6 +60,12 @@ pub struct Customer {
     pub created_at: Timestamp,
     /// When the customer was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Configured for Customer {
+    fn changed_at(&self) -> Timestamp {
+        self.updated_at
+    }
 }
 
 /// The settings of a customer.
@@ -126,13 +133,19 @@ fn given_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opti
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
-pub async fn create(control: &Control, actor: &Actor, spec: CustomerSpec) -> Result<Customer, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: CustomerSpec) -> Result<Saved<Customer>, Error> {
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     let name = name::required_of_customer(spec.name.as_deref(), &mut problems);
     let content = spec.content(name, control.config.retention, problems)?;
-    let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content, record(actor)).await;
-    inserted.map(view).map_err(taken)
+    let record = |before: Option<&CustomerRow>, after: Option<&CustomerRow>| {
+        if let Some(row) = after {
+            actor.answers_with(control, Outcome::Created, &view(row.clone()));
+        }
+        record(actor)(before, after)
+    };
+    let inserted = customers::insert(&control.pool, CustomerId::from_uuid(mint::uuid()), &content, record).await;
+    inserted.map(|row| Saved::new(view(row), true, Activity::Active)).map_err(taken)
 }
 
 /// A page of customers, newest first.
@@ -158,23 +171,35 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Customer
 /// Creates the customer with this name, or replaces its limits.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if a query fails.
-pub async fn put(control: &Control, actor: &Actor, name: &str, spec: CustomerSpec) -> Result<Put<Customer>, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if a query fails.
+pub async fn put(
+    control: &Control,
+    actor: &Actor,
+    name: &str,
+    spec: CustomerSpec,
+    when: &Precondition,
+) -> Result<Saved<Customer>, Error> {
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     name::check_path_of_customer(name, spec.name.as_deref(), &mut problems);
     let content = spec.content(name.to_owned(), control.config.retention, problems)?;
-    let plan = |_: Option<&CustomerRow>| Ok::<_, Error>(content);
+    let plan = |before: Option<&CustomerRow>| when.check(before.map(|row| row.updated_at)).map(|()| content);
     let put = customers::put(&control.pool, name, CustomerId::from_uuid(mint::uuid()), plan, record(actor)).await?;
-    Ok(Put { created: put.before.is_none(), value: activated(control, put).await? })
+    Ok(activated(control, put).await)
 }
 
 /// Changes some settings of a customer. If its name or its limit of events changes, its sources are written to the
 /// edge.
 ///
 /// # Errors Returns every invalid field, a conflict if the name is taken or the default customer would be renamed, or
-/// an error if the customer does not exist or a query fails.
-pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerPatch) -> Result<Customer, Error> {
+/// an error if the customer does not exist or a query fails. [`Error::Changed`] if the precondition is not met.
+pub async fn change(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    patch: CustomerPatch,
+    when: &Precondition,
+) -> Result<Saved<Customer>, Error> {
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     if let Some(name) = patch.name.as_deref() {
@@ -182,28 +207,30 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: CustomerP
     }
     let limits = patch.limits(control.config.retention, &mut problems);
     problems.finish()?;
-    let plan = |row: &CustomerRow| patch.content(row, limits);
+    let plan = |row: &CustomerRow| when.check(Some(row.updated_at)).and_then(|()| patch.content(row, limits));
     let (id, name) = name::id_or_name(id);
     let changed = customers::change(&control.pool, id, name, plan, record(actor)).await?;
-    activated(control, changed.ok_or(Error::NotFound(Noun::Customer))?).await
+    Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Customer))?).await)
 }
 
 /// Deletes a customer: it can do nothing any more, and an operation deletes what it owned.
 ///
 /// # Errors
-/// Returns a conflict for the default customer, or an error if the customer does not exist or a query fails.
-pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<Operation, Error> {
+/// Returns a conflict for the default customer, [`Error::Changed`] if the precondition is not met, or an error if the
+/// customer does not exist or a query fails.
+pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondition) -> Result<Operation, Error> {
     actor.require(Scope::Admin)?;
     let (id, name) = name::id_or_name(id);
     let operation = OperationId::from_uuid(mint::uuid());
     let record = |row: &CustomerRow| record(actor)(Some(row), None);
-    match deleted_customers::delete(&control.pool, id, name, operation, record).await? {
+    let check = |row: &CustomerRow| when.check(Some(row.updated_at));
+    match deleted_customers::delete(&control.pool, id, name, operation, check, record).await? {
         None => Err(Error::NotFound(Noun::Customer)),
         Some(Deleted::Default) => Err(Error::Conflict(Conflict::DefaultCustomer)),
         Some(Deleted::Begun { operation, version }) => {
             control.wakers.operations.notify_one();
             control.wakers.deletions.notify_one();
-            control.active(version).await?;
+            let _ = control.active(version).await;
             Ok(operations::view(*operation))
         }
     }
@@ -234,17 +261,18 @@ fn settings_of(row: &CustomerRow) -> Value {
 }
 
 /// Waits until a change is active, and returns the customer as the change left it.
-async fn activated(control: &Control, changed: Changed) -> Result<Customer, Error> {
+async fn activated(control: &Control, changed: Changed) -> Saved<Customer> {
     if changed.edge_is_behind {
         control.pusher.pending.notify_one();
     }
-    if let Some(version) = changed.version {
-        control.active(version).await?;
-    }
+    let activity = match changed.version {
+        Some(version) => control.active(version).await,
+        None => Activity::Active,
+    };
     if changed.row.body_retention_days.is_some() {
         control.wakers.body_retention.notify_one();
     }
-    Ok(view(changed.row))
+    Saved::new(view(changed.row), changed.before.is_none(), activity)
 }
 
 fn taken(error: store::Error) -> Error {

@@ -15,7 +15,7 @@ use super::owners::Owners;
 use super::page::{Page, PageRequest, Window, id_range};
 use super::record::{self, Action, Object};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, destinations, schema};
+use super::{Actor, Control, Error, Scope, destinations, routes, schema};
 use crate::configuration::Snapshot;
 use crate::undecided;
 
@@ -119,6 +119,34 @@ pub struct Attempt {
     pub location: Option<String>,
 }
 
+/// The class of an HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub enum StatusClass {
+    #[serde(rename = "1xx")]
+    Informational,
+    #[serde(rename = "2xx")]
+    Successful,
+    #[serde(rename = "3xx")]
+    Redirection,
+    #[serde(rename = "4xx")]
+    ClientError,
+    #[serde(rename = "5xx")]
+    ServerError,
+}
+
+impl StatusClass {
+    /// The first digit of its statuses.
+    const fn digit(self) -> i16 {
+        match self {
+            Self::Informational => 1,
+            Self::Successful => 2,
+            Self::Redirection => 3,
+            Self::ClientError => 4,
+            Self::ServerError => 5,
+        }
+    }
+}
+
 /// Selects deliveries, for a list and for operations.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +165,13 @@ pub struct DeliveryFilter {
     /// Only dead deliveries with this error class of the last attempt, such as `http_status` or `timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Only deliveries that this route created (id or name).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::RouteReference>)]
+    pub route: Option<String>,
+    /// Only deliveries whose last attempt had a response with a status of this class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_class: Option<StatusClass>,
     /// Only deliveries created at or after this time (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Timestamp>)]
@@ -174,12 +209,18 @@ impl DeliveryFilter {
         }
         let destination =
             destinations::id_of(control, actor, "destination", self.destination.as_deref(), problems).await?;
+        let route = routes::id_of(control, actor, "route", self.route.as_deref(), problems).await?;
+        let snapshot = control.configuration.current();
+        // The deliveries of a route all go to its destination, by whose index they are found.
+        let leads_to = route.and_then(|route| snapshot.routes.get(&route)).map(|route| route.destination_id);
         let selection = Selection {
             event,
-            destination,
+            destination: destination.or(leads_to),
             state: self.state,
             error: self.error,
-            unusable: control.configuration.current().unusable_ids(),
+            route,
+            status_class: self.status_class.map(StatusClass::digit),
+            unusable: snapshot.unusable_ids(),
             ..Selection::default()
         };
         Ok((selection, range))

@@ -22,8 +22,9 @@ use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::rate::RateLimit;
 use super::record::Action;
+use super::saved::{Activity, Configured, Outcome, Precondition, Saved};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, Scope, name, schema};
+use super::{Actor, Control, Error, Scope, name, schema};
 use crate::{mint, secrets};
 
 pub use settings::{DestinationPatch, DestinationSpec};
@@ -94,11 +95,17 @@ pub struct Destination {
     pub updated_at: Timestamp,
 }
 
+impl Configured for Destination {
+    fn changed_at(&self) -> Timestamp {
+        self.updated_at
+    }
+}
+
 /// Creates a destination. The result contains the signing secret.
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
-pub async fn create(control: &Control, actor: &Actor, spec: DestinationSpec) -> Result<Destination, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: DestinationSpec) -> Result<Saved<Destination>, Error> {
     actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
@@ -106,18 +113,16 @@ pub async fn create(control: &Control, actor: &Actor, spec: DestinationSpec) -> 
     let checked = problems.finish_with(checked)?;
     let id = DestinationId::from_uuid(mint::uuid());
     let content = content(control, id, None, checked, mint::now_ms())?;
-    let inserted = destinations::insert(
-        &control.pool,
-        actor.customer()?,
-        id,
-        &name,
-        shard(id),
-        &content,
-        record(control, actor, Action::DestinationUpdate),
-    )
-    .await;
+    let inserted =
+        destinations::insert(&control.pool, actor.customer()?, id, &name, shard(id), &content, |before, after| {
+            if let Some(Ok(new)) = after.map(|row| created(control, row.clone())) {
+                actor.answers_with(control, Outcome::Created, &new);
+            }
+            record(control, actor, Action::DestinationUpdate)(before, after)
+        })
+        .await;
     let taken = conflict_of(&[(Constraint::DestinationName, Conflict::NameTaken)]);
-    Ok(activated(control, inserted.map_err(taken)?, true).await?.value)
+    activated(control, inserted.map_err(taken)?, true).await
 }
 
 /// A page of destinations, newest first.
@@ -147,13 +152,14 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Destinat
 /// port of the URL stay the same. If calls are concurrent, the last one replaces all settings.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if a query fails.
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if a query fails.
 pub async fn put(
     control: &Control,
     actor: &Actor,
     name: &str,
     spec: DestinationSpec,
-) -> Result<Put<Destination>, Error> {
+    when: &Precondition,
+) -> Result<Saved<Destination>, Error> {
     actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     name::check_path(name, spec.name.as_deref(), &mut problems);
@@ -161,7 +167,10 @@ pub async fn put(
     let checked = problems.finish_with(checked)?;
     let headers_are_given = checked.headers.is_some();
     let new = DestinationId::from_uuid(mint::uuid());
-    let plan = |id, before: Option<&DestinationRow>| content(control, id, before, checked, mint::now_ms());
+    let plan = |id, before: Option<&DestinationRow>| {
+        when.check(before.map(|row| row.updated_at))?;
+        content(control, id, before, checked, mint::now_ms())
+    };
     let put = destinations::put(
         &control.pool,
         actor.customer()?,
@@ -177,13 +186,23 @@ pub async fn put(
 /// Changes some settings of a destination. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if the destination does not exist or a query fails.
-pub async fn change(control: &Control, actor: &Actor, id: &str, patch: DestinationPatch) -> Result<Destination, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if the destination does
+/// not exist or a query fails.
+pub async fn change(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    patch: DestinationPatch,
+    when: &Precondition,
+) -> Result<Saved<Destination>, Error> {
     actor.require(Scope::Write)?;
     let headers_are_given = patch.headers.is_some();
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
-    let plan = |row: &DestinationRow| patched(control, row, patch, mint::now_ms());
+    let plan = |row: &DestinationRow| {
+        when.check(Some(row.updated_at))?;
+        patched(control, row, patch, mint::now_ms())
+    };
     let changed = destinations::change(
         &control.pool,
         actor.customer()?,
@@ -194,28 +213,30 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: Destinati
     )
     .await?;
     let changed = changed.ok_or(Error::NotFound(Noun::Destination))?;
-    Ok(activated(control, changed, headers_are_given).await?.value)
+    activated(control, changed, headers_are_given).await
 }
 
 /// Deletes a destination and its routes. Its pending deliveries are cancelled in the background.
 ///
 /// # Errors
-/// Returns an error if the destination does not exist, or if a query fails.
-pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+/// Returns an error if the destination does not exist, [`Error::Changed`] if the precondition is not met, or an error if
+/// a query fails.
+pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondition) -> Result<Activity, Error> {
     actor.require(Scope::Write)?;
     let id = find(control, actor, id).await?.id;
     let record = |row: &DestinationRow| record(control, actor, Action::DestinationUpdate)(Some(row), None);
-    let version = deleted_destinations::delete(&control.pool, actor.customer()?, id, record).await?;
+    let check = |row: &DestinationRow| when.check(Some(row.updated_at));
+    let version = deleted_destinations::delete(&control.pool, actor.customer()?, id, check, record).await?;
     let version = version.ok_or(Error::NotFound(Noun::Destination))?;
     control.wakers.deletions.notify_one();
-    control.active(version).await
+    Ok(control.active(version).await)
 }
 
 /// Holds the deliveries of a destination until it is resumed.
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
+pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Saved<Destination>, Error> {
     actor.require(Scope::Write)?;
     set_state(control, actor, id, DestinationState::Paused, Action::DestinationPause).await
 }
@@ -224,7 +245,7 @@ pub async fn pause(control: &Control, actor: &Actor, id: &str) -> Result<Destina
 ///
 /// # Errors
 /// Returns an error if the destination does not exist, or if a query fails.
-pub async fn resume(control: &Control, actor: &Actor, id: &str) -> Result<Destination, Error> {
+pub async fn resume(control: &Control, actor: &Actor, id: &str) -> Result<Saved<Destination>, Error> {
     actor.require(Scope::Write)?;
     set_state(control, actor, id, DestinationState::Active, Action::DestinationResume).await
 }
@@ -256,20 +277,25 @@ pub(super) async fn id_of(
 }
 
 /// Waits until a change is active, and returns the destination as the change left it.
-async fn activated(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
+async fn activated(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Saved<Destination>, Error> {
     let Changed { before, row, version } = changed;
-    control.active(version).await?;
+    let activity = control.active(version).await;
     let id = row.id;
     let Some(before) = before else {
-        let keys = open_secrets(control, &row)?;
-        let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
-        return Ok(Put { value: Destination { signing_secret, ..view(control, row) }, created: true });
+        return Ok(Saved::new(created(control, row)?, true, activity));
     };
     control.engine.rescan(id);
     let settings = |row: &DestinationRow| settings_of(row, header_names(control, row));
     let dropped = dropped(&settings(&before), &settings(&row), &defaults()?);
     let headers_cleared = !headers_are_given && before.headers_sealed.is_some() && row.headers_sealed.is_none();
-    Ok(Put { value: Destination { headers_cleared, dropped, ..view(control, row) }, created: false })
+    Ok(Saved::new(Destination { headers_cleared, dropped, ..view(control, row) }, false, activity))
+}
+
+/// A new destination, with its signing secret.
+fn created(control: &Control, row: DestinationRow) -> Result<Destination, Error> {
+    let keys = open_secrets(control, &row)?;
+    let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
+    Ok(Destination { signing_secret, ..view(control, row) })
 }
 
 async fn set_state(
@@ -278,16 +304,21 @@ async fn set_state(
     id: &str,
     state: DestinationState,
     action: Action,
-) -> Result<Destination, Error> {
+) -> Result<Saved<Destination>, Error> {
     let id = find(control, actor, id).await?.id;
-    if let Some(version) =
-        destinations::set_state(&control.pool, actor.customer()?, id, state, record(control, actor, action)).await?
-    {
-        control.active(version).await?;
+    let mut activity = Activity::Active;
+    let record = |before: Option<&DestinationRow>, after: Option<&DestinationRow>| {
+        if let Some(row) = after {
+            actor.answers_with(control, Outcome::Updated, &view(control, row.clone()));
+        }
+        record(control, actor, action)(before, after)
+    };
+    if let Some(version) = destinations::set_state(&control.pool, actor.customer()?, id, state, record).await? {
+        activity = control.active(version).await;
         control.engine.rescan(id);
     }
     let row = destinations::find(&control.pool, actor.customer()?, Some(id), None).await?;
-    Ok(view(control, row.ok_or(Error::NotFound(Noun::Destination))?))
+    Ok(Saved::new(view(control, row.ok_or(Error::NotFound(Noun::Destination))?), false, activity))
 }
 
 /// The hash spreads destinations evenly over the shards, whatever their ids have in common.

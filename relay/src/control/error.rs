@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use store::{Constraint, Kind};
 
+use super::claimed::MAX_KEYS;
 use super::field_error::FieldError;
 use super::scope::Scope;
 use crate::history::Retention;
@@ -39,6 +40,14 @@ pub enum Error {
     Invalid(Vec<FieldError>),
     /// The request conflicts with the stored state.
     Conflict(Conflict),
+    /// The object is not as the caller demands it to be.
+    Changed { exists: bool },
+    /// The first call with the same idempotency key has not ended. It ends within this time.
+    StillRunning(Duration),
+    /// The caller has used as many idempotency keys as it may use on a day.
+    TooManyKeys,
+    /// The caller has made too many requests. It may make the next one after this time.
+    TooManyRequests(Duration),
     /// A sign-in with the OpenID Connect provider fails.
     SignIn(SignInError),
     /// A message was tried again and still cannot be stored. The text is for the caller.
@@ -56,8 +65,8 @@ pub enum Error {
     NoRoomToWait,
     /// The bodies of events that other requests hold leave no room for one more.
     Busy,
-    /// A change is stored but not yet active on this replica. The text is for the log.
-    NotActive(String),
+    /// Other calls search bodies.
+    SearchesBusy,
     /// The clocks of the relay and the database differ. The text is for the caller and says by how much.
     WrongClock(String),
     /// Parts of the relay do not work. The texts say which.
@@ -178,6 +187,8 @@ pub enum Conflict {
     SourceLimit,
     DestinationLimit,
     DefaultCustomer,
+    /// A call with the same idempotency key was carried out, and its answer is not kept.
+    AnswerNotKept,
     /// The request was made with a token, so there is no session to end.
     NoSession,
     /// All sessions of the token or user were made within the last minutes.
@@ -207,6 +218,7 @@ impl Conflict {
             Self::SourceLimit => "source_limit",
             Self::DestinationLimit => "destination_limit",
             Self::DefaultCustomer => "default_customer",
+            Self::AnswerNotKept => "answer_not_kept",
             Self::NoSession => "no_session",
             Self::TooManySessions => "too_many_sessions",
         }
@@ -267,6 +279,10 @@ impl Conflict {
             Self::DefaultCustomer => {
                 "the default customer cannot be renamed or deleted: the URLs of its sources do not contain its name, and \
                  a token that is bound to no customer acts for it"
+            }
+            Self::AnswerNotKept => {
+                "an earlier request with this Idempotency-Key was carried out, and its response is not kept; fetch the \
+                 objects that it was about, and use a new key only if you want to make the change once more"
             }
             Self::TooManySessions => {
                 "the most sessions of this token or user were made within the last ten minutes; use the cookie of one of them, \
@@ -371,7 +387,7 @@ impl Error {
             }
             Self::Forbidden(forbidden) => forbidden.detail(),
             Self::NotFound(Noun::ChangedCopy) => "this event has no copy with a different body".to_owned(),
-            Self::NotFound(noun @ (Noun::Source | Noun::Destination | Noun::Customer)) => {
+            Self::NotFound(noun @ (Noun::Source | Noun::Destination | Noun::Route | Noun::Customer)) => {
                 format!("this {noun} does not exist; check the id or name")
             }
             Self::NotFound(noun) => format!("this {noun} does not exist; check the id"),
@@ -379,6 +395,26 @@ impl Error {
             Self::BodyErased => "the body of this event was erased, as body_erased_at of the event says".to_owned(),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
+            Self::Changed { exists: true } => {
+                "the object is not in the state that If-Match or If-None-Match demands: it exists, and its ETag is another \
+                 one; fetch it again, make your change to what it is now, and send its new ETag"
+                    .to_owned()
+            }
+            Self::Changed { exists: false } => {
+                "the object does not exist, and If-Match demands that it does; omit If-Match to create it".to_owned()
+            }
+            Self::StillRunning(_) => {
+                "the first request with this Idempotency-Key has not ended; repeat the request in a moment".to_owned()
+            }
+            Self::TooManyKeys => format!(
+                "this caller has used {} idempotency keys today (UTC), which is the limit; use another token, omit the \
+                 key, or wait until tomorrow",
+                MAX_KEYS
+            ),
+            Self::TooManyRequests(wait) => format!(
+                "this caller has made too many requests; wait {} s, and see the headers RateLimit and RateLimit-Policy",
+                whole_seconds(*wait)
+            ),
             Self::SignIn(error) => error.detail(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
@@ -386,11 +422,6 @@ impl Error {
             Self::Unavailable(_) => {
                 "the database is unavailable; retry in a moment. If the request was a change, it may or may not have \
                  been saved"
-                    .to_owned()
-            }
-            Self::NotActive(_) => {
-                "the change is saved, and becomes active as soon as the relay can read it from the database; do not \
-                 repeat the request, but fetch the object to check it"
                     .to_owned()
             }
             Self::Busy => {
@@ -406,6 +437,7 @@ impl Error {
                 "{MAX_WAITERS} calls are waiting at this relay, or as many as its open files allow; retry in a moment, or \
                  at another replica"
             ),
+            Self::SearchesBusy => "other requests are searching bodies; retry in a moment".to_owned(),
             Self::NotReady(problems) => problems.join("; "),
             Self::Internal(_) => {
                 "an internal error occurred; the relay's log has the cause under the x-request-id of this response. \
@@ -419,11 +451,7 @@ impl Error {
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         match self {
-            Self::NotTried(cause)
-            | Self::Edge(cause)
-            | Self::Unavailable(cause)
-            | Self::NotActive(cause)
-            | Self::Internal(cause) => Some(cause),
+            Self::NotTried(cause) | Self::Edge(cause) | Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
             Self::SignIn(error) => error.cause(),
             Self::Unauthenticated
             | Self::TooManyWrongTokens(_)
@@ -436,11 +464,16 @@ impl Error {
             | Self::BodyErased
             | Self::Invalid(_)
             | Self::Conflict(_)
+            | Self::Changed { .. }
+            | Self::StillRunning(_)
+            | Self::TooManyKeys
+            | Self::TooManyRequests(_)
             | Self::StillUnreadable(_)
             | Self::NotReady(_)
             | Self::TooManyWaiting
             | Self::NoRoomToWait
             | Self::Busy
+            | Self::SearchesBusy
             | Self::WrongClock(_) => None,
         }
     }
@@ -506,7 +539,7 @@ mod tests {
     #[test]
     fn causes_are_not_shown() {
         let secret = || "relation secret".to_owned();
-        for error in [Error::Internal(secret()), Error::Unavailable(secret()), Error::NotActive(secret())] {
+        for error in [Error::Internal(secret()), Error::Unavailable(secret())] {
             assert_eq!(error.cause(), Some("relation secret"));
             assert!(!error.detail().contains("secret"), "{error:?}");
         }

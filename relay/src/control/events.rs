@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use model::event::Verification;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::id::{EventId, SourceId};
-use store::events::{self, Erased, EventRow, Selection, SummaryRow};
+use store::events::{self, DeliveriesOf, Erased, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
 use super::bodies::Body;
@@ -25,6 +25,7 @@ pub use release::release;
 pub(crate) mod deliver;
 pub(crate) mod explain;
 mod release;
+pub mod search;
 
 /// How long a caller waits for the evaluation of an event's routes.
 pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(10);
@@ -141,10 +142,19 @@ pub struct EventFilter {
     /// The key of the job that the event is about.
     pub job_key: Option<String>,
     pub verification: Option<Verification>,
+    pub deliveries: Option<EventDeliveries>,
     /// Received at or after this time (RFC 3339).
     pub after: Option<String>,
     /// Received before this time (RFC 3339).
     pub before: Option<String>,
+}
+
+/// What has become of the deliveries of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventDeliveries {
+    None,
+    AnyDead,
 }
 
 /// A body as it was received. It comes from the sender and must not be trusted.
@@ -171,18 +181,26 @@ pub async fn list(
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     problems.finish()?;
-    let selection = Selection {
-        source,
-        event_type: filter.event_type,
-        provider_event_id: filter.key,
-        job_key: filter.job_key,
-        verification: filter.verification,
-    };
+    let selection = selection(filter, source);
     let mut search = events::Page::begin(&control.pool, actor.listed(), selection, window.fetch()).await?;
     let ended = window.search(&control.pool, &mut search, range).await?;
     let owners = Owners::of_events(control, actor, search.found.iter().map(|row| row.id)).await?;
     let view = |row: SummaryRow| Event { customer: owners.of(row.id), ..summary(row) };
     Ok(window.found(ended, search.found, |row| row.id.uuid(), view))
+}
+
+fn selection(filter: EventFilter, source: Option<SourceId>) -> Selection {
+    Selection {
+        source,
+        event_type: filter.event_type,
+        provider_event_id: filter.key,
+        job_key: filter.job_key,
+        verification: filter.verification,
+        deliveries: filter.deliveries.map(|deliveries| match deliveries {
+            EventDeliveries::None => DeliveriesOf::None,
+            EventDeliveries::AnyDead => DeliveriesOf::AnyDead,
+        }),
+    }
 }
 
 /// The body of an event, byte for byte.

@@ -1,4 +1,4 @@
-//! The names of sources, destinations and customers, and references by id or name.
+//! The names of sources, destinations, routes and customers, and references by id or name.
 
 use std::str::FromStr;
 
@@ -9,6 +9,9 @@ pub(crate) const MAX_NAME: usize = 64;
 
 /// The beginning of the ids of customers.
 const CUSTOMER_PREFIX: &str = "cus_";
+
+/// The beginning of the ids of routes.
+const ROUTE_PREFIX: &str = "rte_";
 
 /// The name of a new object. Problems are noted.
 pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
@@ -32,6 +35,22 @@ pub(super) fn required_of_customer(given: Option<&str>, problems: &mut Problems)
     let name = required(given, problems);
     check_customer(&name, problems);
     name
+}
+
+/// Checks the name that a route is given.
+pub(super) fn check_route(name: &str, problems: &mut Problems) {
+    check(name, problems);
+    if name.starts_with(ROUTE_PREFIX) {
+        problems.add("name", "must not begin with rte_, which is reserved for ids");
+    }
+}
+
+/// Checks the name in the path of a PUT of a route. If the body has a name, it must be the same.
+pub(super) fn check_path_of_route(name: &str, given: Option<&str>, problems: &mut Problems) {
+    check_route(name, problems);
+    if given.is_some_and(|given| given != name) {
+        problems.add("name", "differs from the name in the path; omit it, or rename the route in a call by its id");
+    }
 }
 
 /// Checks the name in the path of a PUT of a customer. If the body has a name, it must be the same.

@@ -19,7 +19,7 @@ use super::page::{Page, PageRequest, Window};
 use super::record::{self, Action, Object};
 use super::replays::{self, QuarantineFilter};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, schema};
+use super::{Activity, Actor, Control, Error, Outcome, Saved, Scope, schema};
 use crate::mint;
 use crate::operations::bulk::{COUNT_WITHIN, MOST_DESTINATIONS, PLAN_WITHIN, Plan, Task};
 

@@ -112,6 +112,17 @@ impl Window {
         })
     }
 
+    /// The page of the rows that a search found which has stopped before the id `stopped`; `None` if it has not.
+    pub(super) fn found_until<R, T>(
+        self,
+        stopped: Option<Uuid>,
+        rows: Vec<R>,
+        id: impl Fn(&R) -> Uuid,
+        view: impl FnMut(R) -> T,
+    ) -> Page<T> {
+        self.found(Ended { rest: stopped }, rows, id, view)
+    }
+
     /// The page of the rows that a search found.
     pub(super) fn found<R, T>(
         self,

@@ -23,7 +23,7 @@ use super::patch::{given, merge};
 use super::rate::{self, RateLimit};
 use super::record::{self, Action, Object};
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, Scope, destinations, schema, sources};
+use super::{Actor, Control, Error, Outcome, Scope, destinations, schema, sources};
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
 use crate::{configuration, secrets};
@@ -283,7 +283,8 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             estimated_s: estimated_s(control, &new, counted.matched),
         }));
     }
-    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(actor, row)).await;
+    let made =
+        replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(control, actor, row)).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
@@ -500,7 +501,10 @@ fn waiting_reason(row: &ReplayRow, now: OffsetDateTime) -> Option<String> {
 const WAITS_FROM: Duration = Duration::from_secs(1);
 
 /// The entry of the audit log of a new replay.
-fn created(actor: &Actor, row: &ReplayRow) -> NewEntry {
+fn created(control: &Control, actor: &Actor, row: &ReplayRow) -> NewEntry {
+    if let Ok(replay) = view(0, row.clone(), control.config.retention) {
+        actor.answers(control, Outcome::Created, &replay);
+    }
     let after = json!({
         "filter": row.filter, "destination": row.destination_id,
         "rate_limit": RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use store::Constraint;
 use store::audit::NewEntry;
-use store::routes::{self, Changed, Content, RouteRow};
+use store::routes::{self, Changed, Content, Planned, RouteRow};
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun, conflict_of};
@@ -16,14 +16,19 @@ use super::owners::Owners;
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
 use super::record::{self, Action, Object};
+use super::saved::{Activity, Configured, Outcome, Precondition, Saved};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Scope, destinations, event_types, schema, sources};
+use super::{Actor, Control, Error, Scope, destinations, event_types, name, schema, sources};
 use crate::mint;
 
 /// The settings of a route.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
+    /// The name, unique among the routes of a customer: 1 to 64 characters, a–z, 0–9, `-` and `_`. PUT by name takes it
+    /// from the path. If it is omitted, a new route has no name, and a route that is replaced keeps the one that it has.
+    #[schema(value_type = Option<schema::RouteName>)]
+    pub name: Option<String>,
     /// The id or name of the source. Required when creating a route; cannot be changed later.
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
@@ -55,8 +60,10 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
-    fn content(self) -> Content {
+    /// The content of the route, which keeps the name that it has unless another one is given.
+    fn content(self, name: Option<String>) -> Content {
         Content {
+            name: self.name.or(name),
             types: self.types.unwrap_or_default(),
             filter: self.filter,
             transform: self.transform,
@@ -72,6 +79,10 @@ impl RouteSpec {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePatch {
+    /// The new name. Null removes the name.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<schema::RouteName>)]
+    pub name: Option<Option<String>>,
     /// The types of events that the route takes; the list is replaced as a whole. Null or an empty list lets the route
     /// take events of every type.
     #[serde(default, deserialize_with = "given")]
@@ -104,6 +115,7 @@ impl RoutePatch {
     fn content(self, row: &RouteRow) -> Content {
         let text = |change: Option<Option<String>>, now: &Option<String>| change.unwrap_or_else(|| now.clone());
         Content {
+            name: text(self.name, &row.name),
             types: self.types.map_or_else(|| row.types.clone(), Option::unwrap_or_default),
             filter: text(self.filter, &row.filter),
             transform: text(self.transform, &row.transform),
@@ -124,6 +136,9 @@ pub struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub customer: Option<String>,
+    /// The name, unique among the routes of a customer; null if the route has none.
+    #[schema(required = true)]
+    pub name: Option<String>,
     /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
@@ -164,6 +179,12 @@ pub struct Route {
     pub updated_at: Timestamp,
 }
 
+impl Configured for Route {
+    fn changed_at(&self) -> Timestamp {
+        self.updated_at
+    }
+}
+
 /// Selects routes.
 #[derive(Debug, Default)]
 pub struct RouteFilter {
@@ -171,29 +192,34 @@ pub struct RouteFilter {
     pub source: Option<String>,
     /// The id or name of a destination.
     pub destination: Option<String>,
+    pub name: Option<String>,
 }
 
 /// Creates a route from a source to a destination.
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if a route already joins them, or an error if a query fails.
-pub async fn create(control: &Control, actor: &Actor, spec: RouteSpec) -> Result<Route, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: RouteSpec) -> Result<Saved<Route>, Error> {
     actor.require(Scope::Write)?;
     let mut problems = Problems::default();
+    spec.name.iter().for_each(|name| name::check_route(name, &mut problems));
     let joined = joined(control, actor, &spec, &mut problems).await?;
-    let content = spec.content();
+    let content = spec.content(None);
     event_types::check(&content.types, &mut problems);
     Expressions::of(&content).check(&mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
     let customer = actor.customer()?;
-    let inserted =
-        routes::insert(&control.pool, customer, id, source, destination, &content, record(actor, customer)).await;
-    let refused =
-        conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile), (Constraint::Route, Conflict::RouteExists)]);
+    let record = |before: Option<&RouteRow>, after: Option<&RouteRow>| {
+        if let Some(row) = after {
+            actor.answers_with(control, Outcome::Created, &view(control, row.clone()));
+        }
+        record(actor, customer)(before, after)
+    };
+    let inserted = routes::insert(&control.pool, customer, id, source, destination, &content, record).await;
     let (row, version) = inserted.map_err(refused)?;
-    control.active(version).await?;
-    Ok(view(control, row))
+    let activity = control.active(version).await;
+    Ok(Saved::new(view(control, row), true, activity))
 }
 
 /// A page of routes, newest first.
@@ -214,13 +240,14 @@ pub async fn list(
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
     let (cursor, fetch) = (window.cursor, window.fetch());
-    let rows = routes::page(&control.pool, actor.listed(), source, destination, cursor, fetch).await?;
+    let name = filter.name.as_deref();
+    let rows = routes::page(&control.pool, actor.listed(), source, destination, name, cursor, fetch).await?;
     let owners = Owners::of_sources(control, actor, rows.iter().map(|row| row.source_id)).await?;
     let view = |row: RouteRow| Route { customer: owners.of(row.source_id), ..view(control, row) };
     Ok(window.page(rows, |row| row.id.uuid(), view))
 }
 
-/// The route with this id.
+/// The route with this id or name.
 ///
 /// # Errors
 /// Returns an error if the route does not exist, or if a query fails.
@@ -233,11 +260,81 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<Route, E
 /// or removes.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if the route does not exist or a query fails.
-pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if the route does not
+/// exist or a query fails.
+pub async fn replace(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    spec: RouteSpec,
+    when: &Precondition,
+) -> Result<Saved<Route>, Error> {
     actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
     let mut problems = Problems::default();
+    spec.name.iter().for_each(|name| name::check_route(name, &mut problems));
+    check_joined(&row, &spec, &mut problems);
+    let mut content = spec.content(None);
+    let given = content.name.take();
+    event_types::check(&content.types, &mut problems);
+    Expressions::of(&content).check(&mut problems).await?;
+    problems.finish()?;
+    let customer = actor.customer()?;
+    let plan = |row: &RouteRow| {
+        let met = when.check(Some(row.updated_at)).map_err(NotChanged);
+        met.map(|()| Content { name: given.or_else(|| row.name.clone()), ..content })
+    };
+    let changed = routes::change(&control.pool, customer, Some(row.id), None, plan, record(actor, customer)).await?;
+    activated(control, changed).await
+}
+
+/// Creates the route with this name, or replaces its settings as [`replace`] does.
+///
+/// # Errors
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, a conflict if another route joins the
+/// source and the destination, or an error if a query fails.
+pub async fn put(
+    control: &Control,
+    actor: &Actor,
+    name: &str,
+    spec: RouteSpec,
+    when: &Precondition,
+) -> Result<Saved<Route>, Error> {
+    actor.require(Scope::Write)?;
+    let mut problems = Problems::default();
+    name::check_path_of_route(name, spec.name.as_deref(), &mut problems);
+    problems.finish()?;
+    let customer = actor.customer()?;
+    let now = routes::find(&control.pool, customer, None, Some(name)).await?;
+    let mut problems = Problems::default();
+    let joins = match &now {
+        Some(row) => {
+            check_joined(row, &spec, &mut problems);
+            Some((row.source_id, row.destination_id))
+        }
+        None => joined(control, actor, &spec, &mut problems).await?,
+    };
+    let content = spec.content(Some(name.to_owned()));
+    event_types::check(&content.types, &mut problems);
+    Expressions::of(&content).check(&mut problems).await?;
+    let joins = problems.finish_with(joins)?;
+    let plan = |before: Option<&RouteRow>| {
+        when.check(before.map(|row| row.updated_at)).map_err(NotChanged)?;
+        match before {
+            // The name has come to belong to a route between others since it was looked up.
+            Some(row) if (row.source_id, row.destination_id) != joins => {
+                Err(NotChanged(Error::Conflict(Conflict::ChangedMeanwhile)))
+            }
+            Some(_) | None => Ok(Planned { joins, content }),
+        }
+    };
+    let new = RouteId::from_uuid(mint::uuid());
+    let changed = routes::put(&control.pool, customer, name, new, plan, record(actor, customer)).await?;
+    activated(control, Some(changed)).await
+}
+
+/// Notes a problem if settings name another source or destination than those that a route joins.
+fn check_joined(row: &RouteRow, spec: &RouteSpec, problems: &mut Problems) {
     let (source, destination) = (row.source_id, row.destination_id);
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
         problems.add(
@@ -255,23 +352,24 @@ pub async fn replace(control: &Control, actor: &Actor, id: &str, spec: RouteSpec
             "must be the current destination of this route, which cannot be changed; create a new route instead",
         );
     }
-    let content = spec.content();
-    event_types::check(&content.types, &mut problems);
-    Expressions::of(&content).check(&mut problems).await?;
-    problems.finish()?;
-    let customer = actor.customer()?;
-    let changed = routes::change(&control.pool, customer, row.id, |_| content, record(actor, customer)).await?;
-    activated(control, changed).await
 }
 
 /// Changes some settings of a route. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if the route does not exist or a query fails.
-pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatch) -> Result<Route, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if the route does not
+/// exist or a query fails.
+pub async fn change(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    patch: RoutePatch,
+    when: &Precondition,
+) -> Result<Saved<Route>, Error> {
     actor.require(Scope::Write)?;
-    let id = read_id(id)?;
+    let (id, name) = name::id_or_name(id);
     let mut problems = Problems::default();
+    patch.name.iter().flatten().for_each(|name| name::check_route(name, &mut problems));
     // Expressions do not depend on each other, so those that do not change are not checked: a route that one of them
     // makes unusable can still be disabled.
     if let Some(Some(types)) = &patch.types {
@@ -280,26 +378,35 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: RoutePatc
     Expressions::given(&patch).check(&mut problems).await?;
     problems.finish()?;
     let customer = actor.customer()?;
-    let changed =
-        routes::change(&control.pool, customer, id, |row| patch.content(row), record(actor, customer)).await?;
+    let plan = |row: &RouteRow| match when.check(Some(row.updated_at)) {
+        Ok(()) => Ok(patch.content(row)),
+        Err(error) => Err(NotChanged(error)),
+    };
+    let changed = routes::change(&control.pool, customer, id, name, plan, record(actor, customer)).await?;
     activated(control, changed).await
 }
 
 /// Deletes a route. Its deliveries are still sent, with the transform that was current when they were created.
 ///
 /// # Errors
-/// Returns an error if the route does not exist, or if a query fails.
-pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+/// Returns an error if the route does not exist, [`Error::Changed`] if the precondition is not met, or an error if a
+/// query fails.
+pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondition) -> Result<Activity, Error> {
     actor.require(Scope::Write)?;
     let customer = actor.customer()?;
-    let deleted = routes::delete(&control.pool, customer, read_id(id)?, record(actor, customer)).await?;
-    control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await
+    let (id, name) = name::id_or_name(id);
+    let check = |row: &RouteRow| when.check(Some(row.updated_at));
+    let deleted = routes::delete(&control.pool, customer, id, name, check, record(actor, customer)).await?;
+    Ok(control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await)
 }
 
-fn read_id(id: &str) -> Result<RouteId, Error> {
-    id.parse().map_err(|_| Error::NotFound(Noun::Route))
+/// The route with this id or name.
+async fn find(control: &Control, actor: &Actor, text: &str) -> Result<RouteRow, Error> {
+    let (id, name) = name::id_or_name(text);
+    routes::find(&control.pool, actor.customer()?, id, name).await?.ok_or(Error::NotFound(Noun::Route))
 }
 
+<<<<<<< HEAD
 /// The row of the route with this id.
 pub(super) async fn saved(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
     find(control, actor, id).await
@@ -307,23 +414,73 @@ pub(super) async fn saved(control: &Control, actor: &Actor, id: &str) -> Result<
 
 async fn find(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
     routes::find(&control.pool, actor.customer()?, read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
+=======
+/// The id of a route that a filter names. An id is not looked up, because deliveries outlive their route.
+pub(super) async fn id_of(
+    control: &Control,
+    actor: &Actor,
+    field: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<RouteId>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if let (Some(id), _) = name::id_or_name(text) {
+        return Ok(Some(id));
+    }
+    if actor.listed().is_none() {
+        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
+        return Ok(None);
+    }
+    let found = find(control, actor, text).await;
+    problems.named(field, text, found.map(|row| row.id))
+}
+
+/// What the store refuses of a route.
+fn refused(error: store::Error) -> Error {
+    conflict_of(&[
+        (Constraint::Reference, Conflict::ChangedMeanwhile),
+        (Constraint::Route, Conflict::RouteExists),
+        (Constraint::RouteName, Conflict::NameTaken),
+    ])(error)
+}
+
+/// Why a route is not changed: what the store refuses, or what a plan does.
+struct NotChanged(Error);
+
+impl From<store::Error> for NotChanged {
+    fn from(error: store::Error) -> Self {
+        Self(refused(error))
+    }
+}
+
+impl From<NotChanged> for Error {
+    fn from(NotChanged(error): NotChanged) -> Self {
+        error
+    }
+>>>>>>> calls
 }
 
 /// Waits until a change is active, and returns the route as the change left it.
-async fn activated(control: &Control, changed: Option<Changed>) -> Result<Route, Error> {
+async fn activated(control: &Control, changed: Option<Changed>) -> Result<Saved<Route>, Error> {
     let Changed { before, row, version } = changed.ok_or(Error::NotFound(Noun::Route))?;
-    control.active(version).await?;
-    let dropped = dropped(&settings_of(&before), &settings_of(&row), &defaults());
-    Ok(Route { dropped, ..view(control, row) })
+    let activity = control.active(version).await;
+    let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
+    let route = Route { dropped: dropped.unwrap_or_default(), ..view(control, row) };
+    Ok(Saved::new(route, before.is_none(), activity))
 }
 
 /// Makes the entry of a change from the rows before and after it.
 fn record(actor: &Actor, customer: CustomerId) -> impl FnOnce(Option<&RouteRow>, Option<&RouteRow>) -> NewEntry {
     move |before, after| {
         let action = record::action(before, after, [Action::RouteCreate, Action::RouteUpdate, Action::RouteDelete]);
-        let object = after.or(before).map(|row| Object::of(row.id, customer)).unwrap_or_default();
+        let object = after.or(before).map(|row| match &row.name {
+            Some(name) => Object::of(row.id, customer).named(name),
+            None => Object::of(row.id, customer),
+        });
+        let object = object.unwrap_or_default();
         let settings = |row: &RouteRow| {
             let mut settings = settings_of(row);
+            settings["name"] = row.name.clone().into();
             settings["source"] = row.source_name.clone().into();
             settings["destination"] = row.destination_name.clone().into();
             settings
@@ -416,6 +573,7 @@ fn view(control: &Control, row: RouteRow) -> Route {
     Route {
         id: row.id,
         customer: None,
+        name: row.name,
         source_id: row.source_id,
         source: row.source_name,
         destination_id: row.destination_id,
@@ -448,7 +606,7 @@ mod tests {
     async fn all_expressions_are_compiled_and_all_errors_reported() {
         let mut problems = Problems::default();
         let settings = r#"{"filter": "event.", "transform": "nothing", "order_key": "body.(", "poison": "skip"}"#;
-        let content = serde_json::from_str::<RouteSpec>(settings).expect("settings").content();
+        let content = serde_json::from_str::<RouteSpec>(settings).expect("settings").content(None);
         assert!(Expressions::of(&content).check(&mut problems).await.is_ok());
         let errors = wrong_fields(problems.finish());
         assert_eq!(

@@ -92,12 +92,16 @@ schemas! {
     SourceName = name("stripe-live", &["src_", "dst_"]);
     /// The name of a destination.
     DestinationName = name("billing", &["src_", "dst_"]);
+    /// The name of a route.
+    RouteName = name("paid-invoices", &["src_", "dst_", "rte_"]);
     /// The name of a customer.
     CustomerName = name("acme", &["src_", "dst_", "cus_"]);
     /// The id or the name of a source.
     SourceReference = reference("source", "source-reference");
     /// The id or the name of a destination.
     DestinationReference = reference("destination", "destination-reference");
+    /// The id or the name of a route.
+    RouteReference = reference("route", "route-reference");
     /// The id or the name of a customer.
     CustomerReference = reference("customer", "customer-reference");
     /// The key of a job.

@@ -10,6 +10,7 @@ use shared::id::SourceId;
 use shared::provider;
 use shared::source::Secret;
 use store::Constraint;
+use store::audit::NewEntry;
 use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
@@ -22,8 +23,9 @@ use super::owners::Owners;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::record::Action;
+use super::saved::{Activity, Configured, Outcome, Precondition, Saved};
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, Scope, name, schema};
+use super::{Actor, Control, Error, Scope, name, schema};
 use crate::edge::push;
 use crate::edge::source::Deletion;
 use crate::mint;
@@ -96,6 +98,12 @@ pub struct Source {
     pub updated_at: Timestamp,
 }
 
+impl Configured for Source {
+    fn changed_at(&self) -> Timestamp {
+        self.updated_at
+    }
+}
+
 /// The limits of a source's quarantine, as set by `quarantine` in its `config`, and its usage in the current hour
 /// (UTC). Requests beyond the limits are not stored; they are counted as rejections with the cause `quarantine_full`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -136,23 +144,19 @@ pub struct SecretHint {
 ///
 /// # Errors
 /// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
-pub async fn create(control: &Control, actor: &Actor, spec: SourceSpec) -> Result<Source, Error> {
+pub async fn create(control: &Control, actor: &Actor, spec: SourceSpec) -> Result<Saved<Source>, Error> {
     actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
     let id = SourceId::from_uuid(mint::uuid());
     let content = content(control, id, &name, spec, None, problems)?;
-    let inserted = sources::insert(
-        &control.pool,
-        actor.customer()?,
-        id,
-        &name,
-        &content,
-        record(control, actor, Action::SourceUpdate),
-    )
+    let recorded = record(control, actor, Action::SourceUpdate);
+    let inserted = sources::insert(&control.pool, actor.customer()?, id, &name, &content, |before, after| {
+        answering(control, actor, before, after, recorded)
+    })
     .await;
     let taken = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
-    Ok(activated(control, inserted.map_err(taken)?).await?.value)
+    activated(control, inserted.map_err(taken)?).await
 }
 
 /// A page of sources, newest first.
@@ -197,14 +201,23 @@ async fn quarantine(control: &Control, row: &SourceRow) -> Result<Quarantine, Er
 /// settings get their defaults. If calls are concurrent, the last one replaces all settings.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if a query fails.
-pub async fn put(control: &Control, actor: &Actor, name: &str, spec: SourceSpec) -> Result<Put<Source>, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if a query fails.
+pub async fn put(
+    control: &Control,
+    actor: &Actor,
+    name: &str,
+    spec: SourceSpec,
+    when: &Precondition,
+) -> Result<Saved<Source>, Error> {
     actor.require(Scope::Write)?;
     let mut problems = Problems::default();
     name::check_path(name, spec.name.as_deref(), &mut problems);
     problems.finish()?;
     let new = SourceId::from_uuid(mint::uuid());
-    let plan = |id, before: Option<&SourceRow>| content(control, id, name, spec, before, Problems::default());
+    let plan = |id, before: Option<&SourceRow>| {
+        when.check(before.map(|row| row.updated_at))?;
+        content(control, id, name, spec, before, Problems::default())
+    };
     let put =
         sources::put(&control.pool, actor.customer()?, name, new, plan, record(control, actor, Action::SourceUpdate))
             .await?;
@@ -214,8 +227,15 @@ pub async fn put(control: &Control, actor: &Actor, name: &str, spec: SourceSpec)
 /// Changes some settings of a source and writes it to the edge. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if the source does not exist or a query fails.
-pub async fn change(control: &Control, actor: &Actor, id: &str, patch: SourcePatch) -> Result<Source, Error> {
+/// Returns every invalid field, [`Error::Changed`] if the precondition is not met, or an error if the source does not
+/// exist or a query fails.
+pub async fn change(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    patch: SourcePatch,
+    when: &Precondition,
+) -> Result<Saved<Source>, Error> {
     actor.require(Scope::Write)?;
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
@@ -224,24 +244,28 @@ pub async fn change(control: &Control, actor: &Actor, id: &str, patch: SourcePat
         actor.customer()?,
         id,
         name,
-        |row| patched(control, row, patch),
+        |row| {
+            when.check(Some(row.updated_at))?;
+            patched(control, row, patch)
+        },
         record(control, actor, Action::SourceUpdate),
     )
     .await?;
-    Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+    activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await
 }
 
 /// Deletes a source and its routes. It is deleted at the edge first, so that the edge accepts no event for a source
 /// that no longer exists. Its events are kept, and their pending deliveries are still sent.
 ///
 /// # Errors
-/// Returns an error if the source does not exist, if the edge does not confirm the deletion (then nothing is deleted),
-/// or if a query fails.
-pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Error> {
+/// Returns an error if the source does not exist, [`Error::Changed`] if the precondition is not met, an error if the
+/// edge does not confirm the deletion (then nothing is deleted), or if a query fails.
+pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondition) -> Result<Activity, Error> {
     actor.require(Scope::Write)?;
     let row = find(control, actor, id).await?;
-    let version = delete_everywhere(control, actor, &row).await?;
-    control.active(version).await
+    when.check(Some(row.updated_at))?;
+    let version = delete_everywhere(control, actor, &row, when).await?;
+    Ok(control.active(version).await)
 }
 
 /// Deletes a source at the edge and then its row. Returns the new version of the configuration.
@@ -250,11 +274,18 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str) -> Result<(), Er
 /// deletion. If the row is not deleted in the end, the edge has not confirmed its newest revision, and [`crate::sync`]
 /// writes the source again. Concurrent deletions of the same source share a revision, so that none of them keeps the
 /// others from deleting the row.
-async fn delete_everywhere(control: &Control, actor: &Actor, row: &SourceRow) -> Result<Version, Error> {
+async fn delete_everywhere(
+    control: &Control,
+    actor: &Actor,
+    row: &SourceRow,
+    when: &Precondition,
+) -> Result<Version, Error> {
     let (id, customer) = (row.id, row.customer_id);
     let mut least = row.revision.saturating_add(1);
     for _ in 0..DELETION_TRIES {
         let row = sources::raise_to(&control.pool, id, least).await?.ok_or(Error::NotFound(Noun::Source))?;
+        // The row is deleted at this revision only, so the check holds for what is deleted.
+        when.check(Some(row.updated_at))?;
         if row.edge_revision == row.revision {
             // Another call has changed the source, and the edge has confirmed that change.
             least = row.revision.saturating_add(1);
@@ -304,7 +335,7 @@ async fn delete_everywhere(control: &Control, actor: &Actor, row: &SourceRow) ->
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the source does not exist or a query fails.
-pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecret) -> Result<Source, Error> {
+pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecret) -> Result<Saved<Source>, Error> {
     actor.require(Scope::Write)?;
     let NewSecret { secret } = new;
     let plan = |row: &SourceRow| {
@@ -316,16 +347,11 @@ pub async fn add_secret(control: &Control, actor: &Actor, id: &str, new: NewSecr
         checked(control, row.id, &row.name, provider, config, &secrets, Problems::default())
     };
     let (id, name) = name::id_or_name(id);
-    let changed = sources::change(
-        &control.pool,
-        actor.customer()?,
-        id,
-        name,
-        plan,
-        record(control, actor, Action::SourceAddSecret),
-    )
+    let changed = sources::change(&control.pool, actor.customer()?, id, name, plan, |before, after| {
+        answering(control, actor, before, after, record(control, actor, Action::SourceAddSecret))
+    })
     .await?;
-    Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+    activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await
 }
 
 /// The source with this id or name.
@@ -356,13 +382,12 @@ pub(super) async fn id_of(
 
 /// Waits until the change is active on this replica, writes the source to the edge, and returns it as this change left
 /// it.
-async fn activated(control: &Control, changed: Changed) -> Result<Put<Source>, Error> {
+async fn activated(control: &Control, changed: Changed) -> Result<Saved<Source>, Error> {
     let Changed { before, row, version } = changed;
     // The source is written even if the change is not active here yet: the transaction that stores events checks the
     // version of the configuration.
     let active = control.active(version).await;
     push::push_or_retry(&control.pusher, &row).await;
-    active?;
     let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
     let (id, customer) = (row.id, row.customer_id);
     let row = match sources::find(&control.pool, customer, Some(id), None).await? {
@@ -374,7 +399,22 @@ async fn activated(control: &Control, changed: Changed) -> Result<Put<Source>, E
         None => row,
     };
     let source = Source { dropped: dropped.unwrap_or_default(), ..view(control, row) };
-    Ok(Put { value: source, created: before.is_none() })
+    let at_edge = if source.edge == EdgeState::Active { Activity::Active } else { Activity::Later };
+    Ok(Saved::new(source, before.is_none(), active.and(at_edge)))
+}
+
+/// Sets the answer that a call has if the relay ends after the change, and makes the entry of the change.
+fn answering(
+    control: &Control,
+    actor: &Actor,
+    before: Option<&SourceRow>,
+    after: Option<&SourceRow>,
+    record: impl FnOnce(Option<&SourceRow>, Option<&SourceRow>) -> NewEntry,
+) -> NewEntry {
+    if let Some(row) = after {
+        actor.answers_with(control, Outcome::Later, &view(control, row.clone()));
+    }
+    record(before, after)
 }
 
 fn view(control: &Control, row: SourceRow) -> Source {

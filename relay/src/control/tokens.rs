@@ -14,7 +14,7 @@ use super::page::{Page, PageRequest};
 use super::record::{self, Action, Object};
 use super::scope::{Scope, Scopes};
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, customers, schema, token_form};
+use super::{Activity, Actor, Control, Error, Outcome, Saved, customers, schema, token_form};
 use crate::mint;
 
 pub use whoami::{ActorKind, ShownActor, whoami};
@@ -83,7 +83,7 @@ pub struct Token {
 ///
 /// # Errors
 /// Returns every invalid field, or an error if a query fails.
-pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<Token, Error> {
+pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<Saved<Token>, Error> {
     actor.require(Scope::Admin)?;
     let mut problems = Problems::default();
     let scopes: Scopes = new.scopes.iter().copied().collect();
@@ -111,9 +111,14 @@ pub async fn create(control: &Control, actor: &Actor, new: NewToken) -> Result<T
     let settings = json!({ "scopes": names, "customer": bound_to, "expires_at": expires_at.map(Timestamp) });
     let object = Object::of_deployment(id).owned_by(token.customer).named(&new.name);
     let entry = record::entry(actor, Action::TokenCreate, object).with(None, Some(settings), []);
-    let inserted = tokens::insert(&control.pool, &token, &entry).await;
-    inserted.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
-    Ok(Token { token: Some(text), ..find(control, id).await? })
+    let shown = |row: TokenRow| Token { token: Some(text.clone()), ..view(row) };
+    let record = |row: &TokenRow| {
+        actor.answers(control, Outcome::Created, &shown(row.clone()));
+        entry
+    };
+    let inserted = tokens::insert(&control.pool, &token, record).await;
+    let row = inserted.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
+    Ok(Saved::new(shown(row), true, Activity::Active))
 }
 
 /// A page of tokens, newest first, also of those that are expired or revoked.

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::{code, rows, section};
 
 /// Parts of paths that are actions, or that are not words of Tidegate.
-const ACTIONS: [&str; 17] = [
+const ACTIONS: [&str; 18] = [
     "v1", "healthz", "readyz", "by-name", "pause", "resume", "release", "retry", "cancel", "rotate", "revoke",
-    "whoami", "current", "end", "try", "check", "deliver",
+    "whoami", "current", "end", "try", "check", "deliver", "search",
 ];
 
 /// Words of HTTP, of lists and of numbers, which have their usual meaning.

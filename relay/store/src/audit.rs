@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::column::{As, Maybe};
 use super::search::{self, Range, Search, remaining};
+use crate::idempotency::{self, Claim};
 use crate::partitions::create_day_in;
 use crate::{Connection, Error, Kind, Pool, Result};
 
@@ -25,6 +26,8 @@ pub struct Author {
     session: Option<String>,
     /// The id of the request that makes the change, if it is one.
     request_id: Option<String>,
+    /// The claim of the request on its idempotency key, if it has one.
+    claim: Option<Claim>,
 }
 
 impl Author {
@@ -60,8 +63,14 @@ impl Author {
         Self { request_id, ..self }
     }
 
+    /// The same author, making the request with this claim on its idempotency key.
+    #[must_use]
+    pub fn claiming(self, claim: Option<Claim>) -> Self {
+        Self { claim, ..self }
+    }
+
     fn of(kind: &'static str, id: Option<String>, name: &str) -> Self {
-        Self { kind, id, name: name.to_owned(), session: None, request_id: None }
+        Self { kind, id, name: name.to_owned(), session: None, request_id: None, claim: None }
     }
 }
 
@@ -161,7 +170,8 @@ pub struct EntryRow {
 }
 
 /// Writes an entry in the transaction of its change. If the partition of its day is missing, it is created. A change
-/// that leaves the settings as they are is none, and has no entry.
+/// that leaves the settings as they are is none, and has no entry. If the author has claimed an idempotency key, the
+/// change is noted with the key.
 ///
 /// # Errors
 /// Returns an error if a query fails; then the transaction cannot be committed.
@@ -169,6 +179,13 @@ pub(crate) async fn record(connection: &mut Connection, entry: &NewEntry) -> Res
     if entry.before.is_some() && entry.before == entry.after {
         return Ok(());
     }
+    if let Some(claim) = &entry.author.claim {
+        idempotency::changed_in(connection, claim).await?;
+    }
+    record_in(connection, entry).await
+}
+
+async fn record_in(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
     // Without the savepoint, a missing partition would abort the transaction.
     sqlx::raw_sql("SAVEPOINT audit").execute(&mut *connection).await?;
     match insert(connection, entry).await {
@@ -183,7 +200,7 @@ pub(crate) async fn record(connection: &mut Connection, entry: &NewEntry) -> Res
 }
 
 async fn insert(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
-    let Author { kind, id, name, session, request_id } = &entry.author;
+    let Author { kind, id, name, session, request_id, claim: _ } = &entry.author;
     sqlx::query!(
         "insert into audit_entries (id, customer_id, actor_kind, actor_id, actor_name, session_id, request_id, action,
                                     object_id, object_name, before, after)
@@ -212,7 +229,7 @@ async fn insert(connection: &mut Connection, entry: &NewEntry) -> Result<()> {
 /// Returns an error if a query fails; then nothing was written.
 pub async fn write(pool: &Pool, entry: &NewEntry) -> Result<()> {
     let mut transaction = pool.begin().await?;
-    record(&mut transaction, entry).await?;
+    record_in(&mut transaction, entry).await?;
     transaction.commit().await
 }
 
@@ -235,7 +252,7 @@ pub async fn write_once_an_hour(pool: &Pool, entry: &NewEntry, since: Uuid) -> R
     if is_in_this_hour(&mut transaction, entry, since).await? {
         return Ok(());
     }
-    record(&mut transaction, entry).await?;
+    record_in(&mut transaction, entry).await?;
     transaction.commit().await
 }
 

@@ -161,7 +161,7 @@ async fn update(
     }
     let row = customer_rows!(
         "update customers set name = $2, max_sources = $3, max_destinations = $4, body_retention_days = $5,
-                              updated_at = clock_timestamp()
+                              updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
          where id = $1 returning"
             + COLUMNS,
         before.id.uuid(),

@@ -127,19 +127,31 @@ pub enum Deleted {
 /// rest. `None` if there is no such customer.
 ///
 /// # Errors
-/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn delete(
+/// Returns the error of `check`, which is given the row, or an error if a query fails; then nothing was written, or the
+/// response to the commit was lost.
+pub async fn delete<E: From<Error>>(
     pool: &Pool,
     id: Option<CustomerId>,
     name: Option<&str>,
     operation: OperationId,
+    check: impl FnOnce(&CustomerRow) -> Result<(), E>,
     record: impl FnOnce(&CustomerRow) -> NewEntry,
-) -> Result<Option<Deleted>> {
+) -> Result<Option<Deleted>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(row) = customers::find_in(&mut change, id, name).await? else { return Ok(None) };
     if row.id == DEFAULT_CUSTOMER {
         return Ok(Some(Deleted::Default));
     }
+    check(&row)?;
+    Ok(Some(begin_in(change, &row, operation, record).await?))
+}
+
+async fn begin_in(
+    mut change: Change,
+    row: &CustomerRow,
+    operation: OperationId,
+    record: impl FnOnce(&CustomerRow) -> NewEntry,
+) -> Result<Deleted> {
     // A name that no customer can have, because it begins like an id.
     sqlx::query!(
         "update customers set deleted_at = now(), updated_at = now(), name = $2 where id = $1",
@@ -164,9 +176,9 @@ pub async fn delete(
     sqlx::query!("update tokens set revoked_at = coalesce(revoked_at, now()) where customer_id = $1", row.id.uuid())
         .execute(&mut *change)
         .await?;
-    audit::record(&mut change, &record(&row)).await?;
+    audit::record(&mut change, &record(row)).await?;
     let version = change.commit().await?;
-    Ok(Some(Deleted::Begun { operation: Box::new(stored), version }))
+    Ok(Deleted::Begun { operation: Box::new(stored), version })
 }
 
 /// Notes the sources and destinations of the customer.

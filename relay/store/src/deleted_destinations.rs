@@ -32,13 +32,15 @@ pub enum Turn {
 /// new version of the configuration; `None` if there is no such destination.
 ///
 /// # Errors
-/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
-pub async fn delete(
+/// Returns the error of `check`, which is given the row, or an error if a query fails; then nothing was written, or the
+/// response to the commit was lost.
+pub async fn delete<E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     id: DestinationId,
+    check: impl FnOnce(&DestinationRow) -> Result<(), E>,
     record: impl FnOnce(&DestinationRow) -> NewEntry,
-) -> Result<Option<Version>> {
+) -> Result<Option<Version>, E> {
     let mut change = Change::begin(pool).await?;
     // From here on no replay to this destination can be created.
     sqlx::query!(
@@ -47,8 +49,20 @@ pub async fn delete(
         id.uuid()
     )
     .fetch_optional(&mut *change)
-    .await?;
+    .await
+    .map_err(Error::from)?;
     let Some(row) = destinations::find_in(&mut change, customer, Some(id), None).await? else { return Ok(None) };
+    check(&row)?;
+    Ok(Some(delete_row(change, customer, &row, record).await?))
+}
+
+async fn delete_row(
+    mut change: Change,
+    customer: CustomerId,
+    row: &DestinationRow,
+    record: impl FnOnce(&DestinationRow) -> NewEntry,
+) -> Result<Version> {
+    let id = row.id;
     // A replay can later send the cancelled deliveries to another destination.
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     sqlx::query!("delete from routes where destination_id = $1", id.uuid()).execute(&mut *change).await?;
@@ -69,8 +83,8 @@ pub async fn delete(
     sqlx::query!("insert into deleted_destinations (id, customer_id) values ($1, $2)", id.uuid(), customer.uuid())
         .execute(&mut *change)
         .await?;
-    audit::record(&mut change, &record(&row)).await?;
-    change.commit().await.map(Some)
+    audit::record(&mut change, &record(row)).await?;
+    change.commit().await
 }
 
 /// Cancels up to `limit` deliveries of the deleted destination that has waited longest, among those that no other

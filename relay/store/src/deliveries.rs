@@ -1,12 +1,12 @@
 //! Deliveries, both pending and settled, as the API shows and changes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
 use serde::{Deserialize, Serialize};
 use shared::id::{
-    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId, uuid_v7_floor,
+    AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId, uuid_v7_floor, uuid_v7_ms,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -73,6 +73,10 @@ pub struct Selection {
     pub error: Option<String>,
     /// Whether they were made by a replay.
     pub replayed: Option<bool>,
+    /// The route that made them.
+    pub route: Option<RouteId>,
+    /// The first digit of the status of their last attempt.
+    pub status_class: Option<i16>,
     /// Destinations that this relay cannot use: their pending deliveries are shown as held.
     #[serde(skip)]
     pub unusable: Vec<DestinationId>,
@@ -156,9 +160,51 @@ impl Search for Page {
     async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         let destinations = self.destinations.as_deref();
-        self.found.extend(page(pool, self.customer, &self.selection, destinations, range, wanted).await?);
+        let Some(class) = self.selection.status_class else {
+            self.found.extend(page(pool, self.customer, &self.selection, destinations, range, wanted).await?);
+            return Ok(remaining(self.limit, self.found.len()) == 0);
+        };
+        // What was found counts only after the whole range was read: a part that takes too long is read again.
+        let (mut found, mut rest) = (Vec::new(), range);
+        loop {
+            let rows = page(pool, self.customer, &self.selection, destinations, rest, WITH_STATUS_AT_ONCE).await?;
+            let is_end = i64::try_from(rows.len()).is_ok_and(|rows| rows < WITH_STATUS_AT_ONCE);
+            rest.until = rows.last().map_or(rest.from, |row| row.id.uuid());
+            let ids: Vec<Uuid> = rows.iter().filter(|row| row.attempts > 0).map(|row| row.id.uuid()).collect();
+            let statuses = last_statuses(pool, &ids).await?;
+            found.extend(
+                rows.into_iter().filter(|row| statuses.get(&row.id).is_some_and(|status| status / 100 == class)),
+            );
+            if remaining(wanted, found.len()) == 0 || is_end {
+                break;
+            }
+        }
+        found.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.found.extend(found);
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
+}
+
+/// How many deliveries are read at a time if those with a certain status are wanted.
+const WITH_STATUS_AT_ONCE: i64 = 2_000;
+
+/// The status of the last attempt of each of these deliveries, of those that have one. `ids` are those of a range,
+/// newest first.
+async fn last_statuses(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<DeliveryId, i16>> {
+    let Some(oldest) = ids.last() else { return Ok(HashMap::new()) };
+    // No attempt is older than its delivery, so earlier days are not searched.
+    let first = uuid_v7_floor(uuid_v7_ms(*oldest).saturating_sub(CLOCK_DIFFERENCE_MS));
+    let mut search = pool.begin_range().await?;
+    let rows = sqlx::query!(
+        r#"select distinct on (delivery_id) delivery_id as "delivery_id!: As<DeliveryId>", status
+           from attempts where delivery_id = any($1) and id >= $2
+           order by delivery_id, number desc"#,
+        ids,
+        first
+    )
+    .fetch_all(&mut *search)
+    .await?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.delivery_id.into(), row.status?))).collect())
 }
 
 /// A stored attempt.
@@ -223,6 +269,7 @@ macro_rules! delivery_page {
                           and "# + $of_owned + r#" and ($3::uuid is null or destination_id = $3)
                           and ($4::text is null or $4 in ('pending', 'held', 'unsettled')) and $5::text is null
                           and coalesce((replay_id is not null) = $10, true)
+                          and coalesce(route_id = $11, $11 is null)
                           and pending.id >= $6 and pending.id < $7
                     ) waiting
                     where ($4::text is null or $4 = 'unsettled' or state = $4)
@@ -237,6 +284,7 @@ macro_rules! delivery_page {
                       and ($4::text is null or $4 not in ('pending', 'held', 'unsettled'))
                       and ($5::text is null or error = $5)
                       and coalesce((replay_id is not null) = $10, true)
+                      and coalesce(route_id = $11, $11 is null)
                       and settled.id >= $6 and settled.id < $7
                     order by settled.id desc limit $8)
                ) delivery
@@ -262,6 +310,7 @@ async fn page(
     let unusable: Vec<Uuid> = selection.unusable.iter().map(|id| id.uuid()).collect();
     let (customer, event) = (customer.map(CustomerId::uuid), selection.event.map(EventId::uuid));
     let destination = selection.destination.map(DestinationId::uuid);
+    let route = selection.route.map(RouteId::uuid);
     let state = selection.state.map(DeliveryState::name).or(selection.unsettled.then_some(UNSETTLED));
     let error = selection.error.as_deref();
     let mut search = pool.begin_range().await?;
@@ -269,7 +318,7 @@ async fn page(
         Some(destinations) => {
             let destinations: Vec<Uuid> = destinations.iter().map(|destination| destination.uuid()).collect();
             delivery_page!(
-                "unnest($11::uuid[])",
+                "unnest($12::uuid[])",
                 "destination_id = owned.id",
                 customer,
                 event,
@@ -281,6 +330,7 @@ async fn page(
                 limit,
                 &unusable,
                 selection.replayed,
+                route,
                 &destinations
             )
             .fetch_all(&mut *search)
@@ -299,7 +349,8 @@ async fn page(
                 range.until,
                 limit,
                 &unusable,
-                selection.replayed
+                selection.replayed,
+                route
             )
             .fetch_all(&mut *search)
             .await

@@ -180,7 +180,8 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
     destination_rows!(
         "update destinations
          set url = $4, signing_secrets_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
-             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
+             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12,
+             updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
              moved_at = case when $13 then clock_timestamp() else moved_at end
          where customer_id = $1 and id = $2 and updated_at = $3
          returning"
@@ -223,7 +224,9 @@ pub async fn change_signing_secrets<T, E: From<Error>>(
     let (planned, signing_secrets_sealed) = plan(&before)?;
     audit::record(&mut change, &record(&before)).await?;
     sqlx::query!(
-        "update destinations set signing_secrets_sealed = $2, updated_at = clock_timestamp() where id = $1",
+        "update destinations set signing_secrets_sealed = $2,
+                updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+         where id = $1",
         before.id.uuid(),
         signing_secrets_sealed
     )
@@ -355,7 +358,8 @@ async fn set_state_in(
 ) -> Result<DestinationRow> {
     destination_rows!(
         "update destinations
-         set state = $2, state_reason = $3, state_changed_at = now(), updated_at = clock_timestamp()
+         set state = $2, state_reason = $3, state_changed_at = now(),
+             updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
          where id = $1
          returning"
             + COLUMNS,

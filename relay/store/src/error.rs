@@ -65,6 +65,8 @@ pub enum Constraint {
     DestinationName,
     /// A route between this source and this destination already exists.
     Route,
+    /// The customer already has a route of this name.
+    RouteName,
     /// Another customer already has this name.
     CustomerName,
     /// The customer already has as many sources as it may have.
@@ -190,6 +192,7 @@ fn kind_of_server_error(code: &str, constraint: Option<&str>, detail: Option<&st
         (_, Some("source_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::SourceName),
         (_, Some("destination_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::DestinationName),
         (_, Some("one_route_joins_a_source_and_a_destination")) => return Kind::Conflict(Constraint::Route),
+        (_, Some("route_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::RouteName),
         (_, Some("customers_name_key")) => return Kind::Conflict(Constraint::CustomerName),
         (_, Some(_) | None) => {}
     }

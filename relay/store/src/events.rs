@@ -1,9 +1,9 @@
 //! Events as the API shows them, and the release of quarantined events.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use model::event::{EventMeta, Verification};
-use shared::id::{CustomerId, EventId, SourceId};
+use shared::id::{CustomerId, EventId, SourceId, uuid_v7_floor, uuid_v7_ms};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use super::admit::insert_deliveries;
 use super::audit::{self, NewEntry};
 use super::column::{As, Maybe, meta};
 use super::configuration::{Change, Version};
+use super::deliveries::CLOCK_DIFFERENCE_MS;
 use super::new_event::NewEvent;
 use super::search::{self, Order, Range, Search, remaining};
 use super::{copies, keys, own};
@@ -84,6 +85,8 @@ pub struct Selection {
     pub provider_event_id: Option<String>,
     pub job_key: Option<String>,
     pub verification: Option<Verification>,
+    /// What has become of their deliveries.
+    pub deliveries: Option<DeliveriesOf>,
 }
 
 impl Selection {
@@ -92,6 +95,18 @@ impl Selection {
         self.provider_event_id.is_some() || self.job_key.is_some()
     }
 }
+
+/// What has become of the deliveries of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveriesOf {
+    /// It was routed, and there is no delivery of it.
+    None,
+    /// At least one of them is dead.
+    AnyDead,
+}
+
+/// How many events are read at a time if those with certain deliveries are wanted.
+const WITH_DELIVERIES_AT_ONCE: i64 = 2_000;
 
 /// A search for a page of events, newest first.
 #[derive(Debug)]
@@ -138,9 +153,57 @@ impl Search for Page {
 
     async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
-        self.found.extend(self.page(pool, range, wanted).await?);
+        let Some(of) = self.selection.deliveries else {
+            self.found.extend(self.page(pool, range, wanted).await?);
+            return Ok(remaining(self.limit, self.found.len()) == 0);
+        };
+        // What was found counts only after the whole range was read: a part that takes too long is read again.
+        let (mut found, mut rest) = (Vec::new(), range);
+        loop {
+            let rows = self.page(pool, rest, WITH_DELIVERIES_AT_ONCE).await?;
+            let is_end = i64::try_from(rows.len()).is_ok_and(|rows| rows < WITH_DELIVERIES_AT_ONCE);
+            rest.until = rows.last().map_or(rest.from, |row| row.id.uuid());
+            let ids: Vec<Uuid> = rows.iter().map(|row| row.id.uuid()).collect();
+            let states = states_of(pool, &ids).await?;
+            found.extend(rows.into_iter().filter(|row| is_wanted(of, row, states.get(&row.id).copied())));
+            if remaining(wanted, found.len()) == 0 || is_end {
+                break;
+            }
+        }
+        found.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.found.extend(found);
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
+}
+
+/// Whether an event has the wanted deliveries. `any_dead` says whether any of its deliveries is dead; `None` if it has
+/// none. An event in quarantine has not been routed.
+fn is_wanted(of: DeliveriesOf, row: &SummaryRow, any_dead: Option<bool>) -> bool {
+    match of {
+        DeliveriesOf::None => any_dead.is_none() && row.verification != Verification::Failed,
+        DeliveriesOf::AnyDead => any_dead == Some(true),
+    }
+}
+
+/// For each of these events that has deliveries, whether any of them is dead. `ids` are those of a range, newest first.
+async fn states_of(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<EventId, bool>> {
+    let Some(oldest) = ids.last() else { return Ok(HashMap::new()) };
+    // No delivery is older than its event, so earlier days are not searched.
+    let first = uuid_v7_floor(uuid_v7_ms(*oldest).saturating_sub(CLOCK_DIFFERENCE_MS));
+    let mut search = pool.begin_range().await?;
+    // One statement reads both tables, so that a delivery that is settled concurrently is not missed.
+    let rows = sqlx::query!(
+        r#"select found.event_id as "event_id!: As<EventId>", bool_or(found.is_dead) as "any_dead!"
+           from (select event_id, state = 'dead' as is_dead from settled_deliveries where event_id = any($1) and id >= $2
+                 union all
+                 select event_id, false from pending_deliveries where event_id = any($1)) found
+           group by found.event_id"#,
+        ids,
+        first
+    )
+    .fetch_all(&mut *search)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.event_id.into(), row.any_dead)).collect())
 }
 
 /// The matching events of a range of ids, newest first. `$owned` has a row for each source whose events are read by its
@@ -170,7 +233,7 @@ macro_rules! event_page {
 }
 
 impl Page {
-    async fn page(&self, pool: &Pool, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
+    pub(crate) async fn page(&self, pool: &Pool, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
         let Self { customer, selection, sources, .. } = self;
         let (customer, source) = (customer.map(CustomerId::uuid), selection.source.map(SourceId::uuid));
         let verification = selection.verification.map(Verification::column);

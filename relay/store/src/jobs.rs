@@ -57,8 +57,9 @@ pub async fn summaries(pool: &Pool, events: &[EventId]) -> Result<Vec<SummaryRow
         SummaryRow,
         r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
                   sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
-                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
+                  case when edited_of is null then verification else 'edited' end as "verification!: As<Verification>",
+                  failure_cause, failure_detail, copies, same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at,
+                  job_key, job_state, job_good, edited_of as "edited_of!: Maybe<EventId>"
            from events left join sources on sources.id = events.source_id
            where events.id = any($1)"#,
         &ids

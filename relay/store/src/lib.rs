@@ -29,7 +29,8 @@
 //! could choose another order. For `pending_deliveries` that would cost one more statement per settled batch. There
 //! only [`settle`] waits for several rows. All other transactions lock one row, or use `skip locked` and process the
 //! remaining rows later. Rows that a transaction inserts under new ids do not count: no other transaction waits for
-//! them. `audit_entries` has only such rows.
+//! them. `audit_entries` has only such rows. The row of `idempotency_keys` of a call is locked by that call alone, and
+//! by a repetition of it in a transaction of one statement, which then locks its row of `idempotency_counts`.
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 pub mod admit;
 pub mod audit;
 pub mod body_retention;
+pub mod body_search;
 pub mod bulk;
 pub mod changes;
 mod column;
@@ -59,6 +61,7 @@ pub mod expedited;
 pub mod figures;
 pub mod health;
 pub mod held;
+pub mod idempotency;
 pub mod jobs;
 mod keys;
 pub mod leases;

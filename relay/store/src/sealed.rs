@@ -95,7 +95,11 @@ pub struct Resealed {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn create(pool: &Pool, id: OperationId, entry: &NewEntry) -> Result<OperationRow> {
+pub async fn create(
+    pool: &Pool,
+    id: OperationId,
+    record: impl FnOnce(&OperationRow) -> NewEntry,
+) -> Result<OperationRow> {
     let mut transaction = pool.begin().await?;
     let total = sqlx::query_scalar!(
         r#"select (select count(secrets_sealed) + count(retired_secrets_sealed) from sources)
@@ -107,7 +111,7 @@ pub async fn create(pool: &Pool, id: OperationId, entry: &NewEntry) -> Result<Op
     let (step, parameters) = (Table::Sources.name(), json!({}));
     let new = New { id, customer: None, kind, step, parameters, total: Some(total), takes: None };
     let row = operations::insert_in(&mut transaction, &new).await?;
-    audit::record(&mut transaction, entry).await?;
+    audit::record(&mut transaction, &record(&row)).await?;
     transaction.commit().await?;
     Ok(row)
 }

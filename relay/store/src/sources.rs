@@ -175,7 +175,8 @@ async fn insert_in(
 async fn update_in(connection: &mut Connection, id: SourceId, content: &Content) -> Result<SourceRow> {
     source_rows!(
         "update sources set provider = $2, config = $3, secrets_sealed = $4, retired_secrets_sealed = $5,
-                            revision = revision + 1, updated_at = clock_timestamp()
+                            revision = revision + 1,
+                            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
          where id = $1
          returning"
             + COLUMNS,

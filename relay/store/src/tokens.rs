@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::audit::{self, NewEntry};
 use super::column::{As, Maybe};
-use crate::{Constraint, Error, Kind, Pool, Result};
+use crate::{Connection, Constraint, Error, Kind, Pool, Result};
 
 /// A token as it is stored, without its hash.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub struct New<'a> {
 ///
 /// # Errors
 /// Returns [`crate::Constraint::Reference`] if the customer does not exist, or an error if the query fails.
-pub async fn insert(pool: &Pool, token: &New<'_>, entry: &NewEntry) -> Result<()> {
+pub async fn insert(pool: &Pool, token: &New<'_>, record: impl FnOnce(&TokenRow) -> NewEntry) -> Result<TokenRow> {
     let mut transaction = pool.begin().await?;
     let inserted = sqlx::query!(
         "insert into tokens (id, name, hash, hint, customer_id, scopes, expires_at)
@@ -75,8 +75,10 @@ pub async fn insert(pool: &Pool, token: &New<'_>, entry: &NewEntry) -> Result<()
     if inserted.rows_affected() == 0 {
         return Err(Error::new(Kind::Conflict(Constraint::Reference), "the customer was deleted"));
     }
-    audit::record(&mut transaction, entry).await?;
-    transaction.commit().await
+    let row = find_in(&mut transaction, token.id).await?.ok_or_else(|| Error::changed("the new token is gone"))?;
+    audit::record(&mut transaction, &record(&row)).await?;
+    transaction.commit().await?;
+    Ok(row)
 }
 
 /// The token with this hash, as it is stored now: whether it still counts is for the caller to decide.
@@ -103,6 +105,10 @@ pub async fn presented(pool: &Pool, hash: &[u8]) -> Result<Option<Presented>> {
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn find(pool: &Pool, id: TokenId) -> Result<Option<TokenRow>> {
+    find_in(&mut pool.acquire().await?, id).await
+}
+
+async fn find_in(connection: &mut Connection, id: TokenId) -> Result<Option<TokenRow>> {
     sqlx::query_as!(
         TokenRow,
         r#"select tokens.id as "id!: As<TokenId>", tokens.name, hint, customer_id as "customer_id!: Maybe<CustomerId>",
@@ -111,7 +117,7 @@ pub async fn find(pool: &Pool, id: TokenId) -> Result<Option<TokenRow>> {
            where tokens.id = $1"#,
         id.uuid()
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await
     .map_err(Error::from)
 }

@@ -114,12 +114,54 @@ impl Api {
     /// # Errors
     /// Returns an error if there is no response.
     pub async fn try_call(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> reqwest::Result<Reply> {
+        self.try_call_with(method, path, &[], body).await.map(|(reply, _)| reply)
+    }
+
+    /// Calls a path with these headers, and returns the response and its headers.
+    ///
+    /// # Panics
+    /// Panics if there is no response.
+    pub async fn call_with(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> (Reply, reqwest::header::HeaderMap) {
+        let call = format!("{method} {path}");
+        self.try_call_with(method, path, headers, body).await.unwrap_or_else(|error| panic!("{call}: {error:?}"))
+    }
+
+    /// As [`Self::call_with`], with the error of the connection if the caller can handle it.
+    ///
+    /// # Errors
+    /// Returns an error if there is no response.
+    pub async fn try_call_with(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> reqwest::Result<(Reply, reqwest::header::HeaderMap)> {
         let call = format!("{method} {path}");
         let mut request = self.request(method, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
-        Reply::read(call, request.send().await?).await
+        let response = request.send().await?;
+        let headers = response.headers().clone();
+        Ok((Reply::read(call, response).await?, headers))
+    }
+
+    /// Calls a path with a JSON body and an idempotency key.
+    ///
+    /// # Panics
+    /// Panics if there is no response.
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> (Reply, reqwest::header::HeaderMap) {
+        self.call_with(reqwest::Method::POST, path, &[("idempotency-key", key)], Some(body)).await
     }
 
     /// Creates a source of a provider.
@@ -130,7 +172,7 @@ impl Api {
             "secrets": provider.secrets,
             "config": provider.config,
         });
-        let body = self.post("/v1/sources", &wanted).await.expect_status(201);
+        let body = self.post("/v1/sources", &wanted).await.expect_saved();
         Source { id: text(&body, "id"), ingest_url: text(&body, "ingest_url"), body }
     }
 
@@ -304,6 +346,18 @@ impl Reply {
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{} answered {}", self.call, self.body);
+        self.body
+    }
+}
+
+impl Reply {
+    /// Returns the body of the response to a change, whether it is active everywhere or not.
+    ///
+    /// # Panics
+    /// Panics if the response has another status.
+    #[track_caller]
+    pub fn expect_saved(self) -> Value {
+        assert!(matches!(self.status, 200..=202), "{} answered {} {}", self.call, self.status, self.body);
         self.body
     }
 }

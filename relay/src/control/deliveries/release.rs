@@ -4,7 +4,6 @@ use model::held_by::HeldBy;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::id::RouteId;
 use store::held::{self, Of, Released};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -12,7 +11,7 @@ use utoipa::ToSchema;
 use crate::control::fields::Problems;
 use crate::control::record::{self, Action, Object};
 use crate::control::time::{Timestamp, read_ms};
-use crate::control::{Actor, Control, Error, Scope, destinations, schema, sources};
+use crate::control::{Actor, Control, Error, Scope, destinations, routes, schema, sources};
 
 /// The maximum number of deliveries that one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;
@@ -28,8 +27,8 @@ pub struct ReleaseOfHeld {
     /// Releases only deliveries to this destination (id or name).
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// Releases only deliveries that this route created (id).
-    #[schema(value_type = Option<schema::RouteId>)]
+    /// Releases only deliveries that this route created (id or name).
+    #[schema(value_type = Option<schema::RouteReference>)]
     pub route: Option<String>,
     /// Releases only deliveries of events of this source (id or name).
     #[schema(value_type = Option<schema::SourceReference>)]
@@ -118,10 +117,8 @@ async fn of(
             Ok(id.map(Of::Destination))
         }
         (None, Some(text), None) => {
-            let id = text.parse::<RouteId>();
-            let id = id
-                .map_err(|_| problems.add("route", format!("\"{text}\" is not a route id; route ids begin with rte_")));
-            Ok(id.ok().map(Of::Route))
+            let id = routes::id_of(control, actor, "route", Some(text), problems).await?;
+            Ok(id.map(Of::Route))
         }
         (None, None, Some(text)) => {
             let id = sources::id_of(control, actor, "source", Some(text), problems).await?;

@@ -14,7 +14,7 @@ use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
 use crate::control::record::{self, Action};
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error, Scope, name, schema};
+use crate::control::{Actor, Control, Error, Outcome, Saved, Scope, name, schema};
 use crate::mint;
 
 /// The maximum overlap: 30 days, in seconds.
@@ -77,7 +77,12 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<SigningS
 ///
 /// # Errors
 /// Returns every invalid field, or an error if the destination does not exist or a query fails.
-pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotation) -> Result<SigningSecret, Error> {
+pub async fn rotate(
+    control: &Control,
+    actor: &Actor,
+    id: &str,
+    rotation: Rotation,
+) -> Result<Saved<SigningSecret>, Error> {
     actor.require(Scope::Secrets)?;
     let mut problems = Problems::default();
     let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));
@@ -94,6 +99,7 @@ pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotati
     let plan = |row: &DestinationRow| {
         let keys = with_replaced(control, row, new, overlap_s, now_ms);
         let sealed = seal_secrets(control, row.id, &keys)?;
+        actor.answers(control, Outcome::Updated, &view(&keys, now_ms)?);
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);
@@ -104,8 +110,8 @@ pub async fn rotate(control: &Control, actor: &Actor, id: &str, rotation: Rotati
     let rotated =
         destinations::change_signing_secrets(&control.pool, actor.customer()?, id, name, plan, record).await?;
     let (keys, version) = rotated.ok_or(Error::NotFound(Noun::Destination))?;
-    control.active(version).await?;
-    view(&keys, now_ms)
+    let activity = control.active(version).await;
+    Ok(Saved::new(view(&keys, now_ms)?, false, activity))
 }
 
 fn view(keys: &SigningSecrets, now_ms: u64) -> Result<SigningSecret, Error> {

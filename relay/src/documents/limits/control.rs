@@ -8,8 +8,11 @@ use store::{configuration, pool};
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::awaits::HEARTBEAT;
 use crate::api::server::{self, Patience};
-use crate::api::{self, layers};
-use crate::control::{self, await_tokens, awaits, page, sessions, sign_in, tokens, wrong_tokens};
+use crate::api::{self, conditions, layers};
+use crate::control::events::search as events;
+use crate::control::{
+    self, await_tokens, awaits, idempotency, page, request_rate, sessions, sign_in, tokens, wrong_tokens,
+};
 use crate::doctor::check;
 use crate::{descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
 
@@ -43,6 +46,33 @@ fn calls() -> Vec<Bound> {
         fixed!("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
         fixed!("time for the body of a request to arrive", time(patience.body), "frees connections"),
         fixed!("time without progress while a response is sent", time(patience.write), "frees connections"),
+        env(
+            "requests of a caller (token or session) a minute",
+            "TIDEGATE_API_REQUESTS_PER_MINUTE",
+            count,
+            "relay/src/control/request_rate.rs",
+            "limits load; each relay counts for itself",
+        ),
+        fixed!("callers whose requests are counted", count(request_rate::MAX_CALLERS), "limits memory"),
+        fixed!("an idempotency key, in characters", count(idempotency::MAX_KEY), "limits memory"),
+        fixed!("the answer that is kept for a key", bytes(idempotency::MAX_ANSWER_BYTES), "limits the database"),
+        fixed!("idempotency keys of a caller on a day (UTC)", count(idempotency::MAX_KEYS), "limits the database"),
+        fixed!(
+            "time after which the key of a call that ended without an answer can be used again",
+            time(idempotency::CALL_ENDS_WITHIN),
+            "frees keys",
+        ),
+        fixed!("bytes of the bodies that one search of bodies reads", bytes(events::BYTES_PER_CALL), "limits load"),
+        fixed!("time of one search of bodies", time(events::WITHIN), "limits load"),
+        fixed!("searches of bodies at one time", count(events::AT_ONCE), "limits load"),
+        fixed!(
+            "time that a search of bodies waits for others",
+            time(events::WAIT),
+            "then the API responds with 503 `busy`"
+        ),
+        fixed!("shortest text of a search of bodies, in bytes", count(events::LEAST_BYTES), "limits load"),
+        fixed!("longest text of a search of bodies, in bytes", count(events::MOST_BYTES), "limits load"),
+        fixed!("entity tags in one `If-Match`", count(conditions::MAX_TAGS), "limits work"),
         fixed!("wrong tokens from one address at once", count(wrong_tokens::BURST), "limits look-ups of tokens"),
         fixed!(
             "time for each further wrong token from that address",

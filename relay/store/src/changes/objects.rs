@@ -104,8 +104,9 @@ pub async fn events(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, EventObje
         r#"select events.id as "id!: As<EventId>", events.customer_id as "customer_id!: As<CustomerId>",
                   customers.name as customer_name, source_id as "source_id!: As<SourceId>",
                   sources.name as "source_name?", received_at, type as event_type, provider_event_id, body_size,
-                  verification as "verification!: As<Verification>", failure_cause, failure_detail, copies,
-                  same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at, job_key, job_state, job_good
+                  case when edited_of is null then verification else 'edited' end as "verification!: As<Verification>",
+                  failure_cause, failure_detail, copies, same_key_as as "same_key_as!: Maybe<EventId>", body_erased_at,
+                  job_key, job_state, job_good, edited_of as "edited_of!: Maybe<EventId>"
            from events join customers on customers.id = events.customer_id
                        left join sources on sources.id = events.source_id
            where events.id = any($1) and events.id >= $2 and events.id <= $3"#,
@@ -133,6 +134,7 @@ pub async fn events(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, EventObje
             job_key: row.job_key,
             job_state: row.job_state,
             job_good: row.job_good,
+            edited_of: row.edited_of.into(),
         },
     })
     .fetch_all(pool)
