@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 
+use super::auth;
 use super::input::Body;
 use super::problem::ApiError;
-use super::{auth, created};
 use crate::control::await_tokens::{self, AwaitToken, NewAwaitToken};
 use crate::control::{Actor, Control};
 

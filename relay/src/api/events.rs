@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts, PastRetention};
-use super::{attachment, conditions};
+use super::attachment;
 use crate::control::events::search::{self, EventSearch};
 use crate::control::events::{
     self, Content, Event, EventDeliveries, EventDelivered, EventDelivery, EventDetail, EventFilter,

@@ -79,6 +79,10 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub job: Option<EventJob>,
+    /// The event of which this one is an edited copy, which a caller has sent. Absent if it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::EventId, required = false)]
+    pub edited_of: Option<EventId>,
 }
 
 /// The job of an AI provider that an event is about.
@@ -93,10 +97,6 @@ pub struct EventJob {
     /// states of the provider are not known.
     #[schema(required = true)]
     pub good: Option<bool>,
-    /// The event of which this one is an edited copy, which a caller has sent. Absent if it is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = schema::EventId, required = false)]
-    pub edited_of: Option<EventId>,
 }
 
 /// Why the verification of an event failed.

@@ -5,6 +5,7 @@ use model::operation::{OperationKind, OperationState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::id::{CustomerId, DestinationId, OperationId, ReplayId, uuid_v7_floor};
+use store::audit::NewEntry;
 use store::bulk::{Change, Tally};
 use store::operations::{self, Filter, New, OperationRow, Takes};
 use store::replays::{self as stored_replays, Newest};
@@ -19,7 +20,7 @@ use super::page::{Page, PageRequest, Window};
 use super::record::{self, Action, Object};
 use super::replays::{self, QuarantineFilter};
 use super::time::Timestamp;
-use super::{Activity, Actor, Control, Error, Outcome, Saved, Scope, schema};
+use super::{Actor, Control, Error, Outcome, Scope, schema};
 use crate::mint;
 use crate::operations::bulk::{COUNT_WITHIN, MOST_DESTINATIONS, PLAN_WITHIN, Plan, Task};
 
@@ -224,7 +225,7 @@ pub async fn create(control: &Control, actor: &Actor, new: NewOperation) -> Resu
     };
     let entry = record::entry(actor, Action::OperationCreate, Object::of(id, task.customer));
     let entry = entry.with(None, Some(json!({ "kind": change.kind(), "deliveries": shown })), []);
-    let row = operations::insert(&control.pool, &new, &entry).await?;
+    let row = operations::insert(&control.pool, &new, |row| answering(control, actor, row, entry)).await?;
     control.wakers.operations.notify_one();
     Ok(Made::Operation(Box::new(view(row))))
 }
@@ -244,9 +245,15 @@ async fn reseal(control: &Control, actor: &Actor, new: &NewOperation) -> Result<
     let id = OperationId::from_uuid(mint::uuid());
     let entry = record::entry(actor, Action::OperationCreate, Object::of_deployment(id));
     let entry = entry.with(None, Some(json!({ "kind": OperationKind::Reseal })), []);
-    let row = store::sealed::create(&control.pool, id, &entry).await?;
+    let row = store::sealed::create(&control.pool, id, |row| answering(control, actor, row, entry)).await?;
     control.wakers.operations.notify_one();
     Ok(Made::Operation(Box::new(view(row))))
+}
+
+/// The entry of a new operation, which is the answer of its call.
+fn answering(control: &Control, actor: &Actor, row: &OperationRow, entry: NewEntry) -> NewEntry {
+    actor.answers(control, Outcome::Later, &view(row.clone()));
+    entry
 }
 
 /// Creates a replay that releases events from quarantine.

@@ -283,8 +283,13 @@ pub async fn create(control: &Control, actor: &Actor, request: NewReplay) -> Res
             estimated_s: estimated_s(control, &new, counted.matched),
         }));
     }
-    let made =
-        replay::create(&control.pool, &control.clock, &control.wakers, &new, |row| created(control, actor, row)).await;
+    let record = |row: &ReplayRow| {
+        if let Ok(replay) = view(0, row.clone(), control.config.retention, row.created_at) {
+            actor.answers(control, Outcome::Created, &replay);
+        }
+        created(actor, row)
+    };
+    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new, record).await;
     // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = made.id;
@@ -501,10 +506,7 @@ fn waiting_reason(row: &ReplayRow, now: OffsetDateTime) -> Option<String> {
 const WAITS_FROM: Duration = Duration::from_secs(1);
 
 /// The entry of the audit log of a new replay.
-fn created(control: &Control, actor: &Actor, row: &ReplayRow) -> NewEntry {
-    if let Ok(replay) = view(0, row.clone(), control.config.retention) {
-        actor.answers(control, Outcome::Created, &replay);
-    }
+fn created(actor: &Actor, row: &ReplayRow) -> NewEntry {
     let after = json!({
         "filter": row.filter, "destination": row.destination_id,
         "rate_limit": RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),

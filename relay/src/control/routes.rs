@@ -406,15 +406,11 @@ async fn find(control: &Control, actor: &Actor, text: &str) -> Result<RouteRow, 
     routes::find(&control.pool, actor.customer()?, id, name).await?.ok_or(Error::NotFound(Noun::Route))
 }
 
-<<<<<<< HEAD
-/// The row of the route with this id.
+/// The row of the route with this id or name.
 pub(super) async fn saved(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
     find(control, actor, id).await
 }
 
-async fn find(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
-    routes::find(&control.pool, actor.customer()?, read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
-=======
 /// The id of a route that a filter names. An id is not looked up, because deliveries outlive their route.
 pub(super) async fn id_of(
     control: &Control,
@@ -457,7 +453,6 @@ impl From<NotChanged> for Error {
     fn from(NotChanged(error): NotChanged) -> Self {
         error
     }
->>>>>>> calls
 }
 
 /// Waits until a change is active, and returns the route as the change left it.
