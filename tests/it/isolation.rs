@@ -251,6 +251,8 @@ async fn a_filter_with_an_id_of_another_customer_selects_nothing() {
     let mut filters = 0;
     for operation in operations(&gateway.api).await {
         let is_get = operation.method == reqwest::Method::GET && !operation.names_an_object();
+        // A response that does not end; its own test has such a filter.
+        let is_get = is_get && operation.name != "get /v1/stream";
         for (filter, noun) in
             nouns.iter().filter(|(filter, _)| is_get && operation.parameters.iter().any(|name| name == filter))
         {
