@@ -9,6 +9,16 @@ type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static s
 /// Every enumeration whose values need an explanation.
 pub(in crate::api) const MEANINGS: [Meanings; 26] = [
     (
+        "ChangeKind",
+        "",
+        &[
+            ("event_stored", "a new event"),
+            ("event_state_changed", "an event was released from quarantine, or its body was erased"),
+            ("attempt_made", "a request of a delivery, with its outcome"),
+            ("delivery_state_changed", "a delivery was made, held, released, retried, or has ended"),
+        ],
+    ),
+    (
         "DeliveryState",
         "",
         &[
