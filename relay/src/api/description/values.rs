@@ -61,6 +61,16 @@ pub(in crate::api) const MEANINGS: &[Meanings] = &[
         ],
     ),
     (
+        "ChangeKind",
+        "",
+        &[
+            ("event_stored", "a new event"),
+            ("event_state_changed", "an event was released from quarantine, or its body was erased"),
+            ("attempt_made", "a request of a delivery, with its outcome"),
+            ("delivery_state_changed", "a delivery was made, held, released, retried, or has ended"),
+        ],
+    ),
+    (
         "DeliveryState",
         "",
         &[

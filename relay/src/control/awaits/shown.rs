@@ -169,7 +169,8 @@ impl Wait {
         let mut rows = jobs::summaries(&control.pool, &ids).await?;
         let sizes = |row: &SummaryRow| usize::try_from(row.body_size).unwrap_or(usize::MAX);
         let total = rows.iter().map(sizes).fold(0, usize::saturating_add);
-        let reserved = control.bodies.reserve(i32::try_from(total.min(MAX_SHOWN_BODY_BYTES)).unwrap_or(0), RESERVE_TIMEOUT);
+        let reserved =
+            control.bodies.reserve(i32::try_from(total.min(MAX_SHOWN_BODY_BYTES)).unwrap_or(0), RESERVE_TIMEOUT);
         let (reserved, mut left) = (reserved.await?, MAX_SHOWN_BODY_BYTES);
         let mut shown = Vec::new();
         for (at, event) in wanted {
