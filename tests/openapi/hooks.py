@@ -4,6 +4,7 @@ exist, and the rules that a schema cannot express."""
 import json
 import os
 import re
+import uuid
 
 import schemathesis
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ schemathesis.openapi.format("signing-secret", st.sampled_from(SECRETS))
 schemathesis.openapi.format("key-template", st.sampled_from(["none", "{json:id}", "{h:x-event-id}.{query:id}"]))
 schemathesis.openapi.format("await-until", st.sampled_from(["any", "terminal", *EXPRESSIONS]))
 schemathesis.openapi.format("source-reference", st.sampled_from(OBJECTS["sources"]))
+schemathesis.openapi.format("route-reference", st.sampled_from(OBJECTS["routes"]))
 schemathesis.openapi.format("destination-reference", st.sampled_from(OBJECTS["destinations"]))
 # The objects belong to the default customer. `default` comes first, so that most requests find them.
 CUSTOMERS = ["default", *OBJECTS["customers"]]
@@ -44,6 +46,34 @@ def map_path_parameters(context, path_parameters):
     if isinstance(given, str) and ID.match(given) and kind in OBJECTS and int(given[-1], 16) % 2 == 0:
         path_parameters["id"] = OBJECTS[kind][int(given[-2], 16) % len(OBJECTS[kind])]
     return path_parameters
+
+
+# The values that the schemas of these headers allow.
+TAG = r'(W/)?"[!#-+\--~]*"'
+GOOD_HEADERS = {
+    "idempotency-key": r"[ -~]{1,255}",
+    "if-match": rf"\*|{TAG}( *, *{TAG}){{0,19}}",
+    "if-none-match": r"\*",
+}
+
+
+@schemathesis.hook
+def map_headers(context, headers):
+    """Makes each idempotency key new, because the same key with another request is refused, and omits conditions, which
+    no schema can know to be met. tests/it/idempotency.rs and tests/it/preconditions.rs test both."""
+    if not headers:
+        return headers
+    for name in list(headers):
+        lower = name.lower()
+        # A value that the schema does not allow is sent as it is.
+        good = GOOD_HEADERS.get(lower)
+        if good is None or not isinstance(headers[name], str) or not re.fullmatch(good, headers[name]):
+            continue
+        if lower == "idempotency-key":
+            headers[name] = f"{uuid.uuid4()}"
+        else:
+            del headers[name]
+    return headers
 
 
 @schemathesis.hook
@@ -79,7 +109,8 @@ RULES = [
     (r"^(POST|PUT|PATCH) /v1/sources", r"^(secrets|config(\..*)?|provider)$",
      "each provider has settings and forms of secrets of its own"),
     (r"^PUT /v1/(sources|destinations)/by-name", r"^name$", "the name in the body is the one in the path"),
-    (r"^PUT /v1/routes", r"^(source|destination)$", "a route keeps its source and its destination"),
+    (r"^PUT /v1/routes", r"^(source|destination)$", "a route keeps its source and its destination, and a new one needs both"),
+    (r"^PUT /v1/routes/by-name", r"^name$", "the name in the body is the one in the path"),
     (r"^PATCH /v1/destinations", r"^(rate_limit\.(limit|per)|retry)$", "a merged object has all of its fields"),
     (r"^(POST|PUT) /v1/destinations", r"^retry$", "max_s is not less than initial_s"),
     (r"^POST /v1/deliveries/release", r"^$", "one of destination, route and source is given, or held_by"),
@@ -106,7 +137,7 @@ RULES = [
     (r"^(GET|POST) /v1/await", r"^(|until|source|key|(any_of|all_of)(\[\d+\]\.(source|key))?)$",
      "one of any_of and all_of is given; the source has a job key, and end states for until=terminal"),
     (r"", r"^customer$", "the header and the parameter name the same customer"),
-    (r"^GET ", r"^(source|destination)$", "a list of all customers takes ids, because a name belongs to one customer"),
+    (r"^GET ", r"^(source|destination|route)$", "a list of all customers takes ids, because a name belongs to one customer"),
 ]
 
 # Rules about one text, which a pattern cannot express: the fields, and the rule. Values of the lists above keep them.
@@ -128,7 +159,7 @@ def sent(case, field):
 
 def is_beyond_the_schema(case, error):
     field = error["field"]
-    if re.search(r"^((filter|deliveries|events)\.)?(source|destination)$", field) and error["message"].startswith("there is no "):
+    if re.search(r"^((filter|deliveries|events)\\.)?(source|destination|route)$", field) and error["message"].startswith("there is no "):
         # A reference names something that exists; another call may have deleted it.
         return True
     call = f"{case.method} {case.operation.path}"

@@ -144,8 +144,12 @@ fn is_conditional(path: &str, method: &str) -> bool {
 /// Whether a call takes an idempotency key: a POST does unless its scope only lets it read. The response to a sign-in
 /// sets a cookie, which is not kept.
 fn takes_key(path: &str, method: &str, operation: &Value) -> bool {
-    let reads = ["read", "bodies"].contains(&text(&operation["security"][0]["token"][0]));
-    method == "post" && is_guarded(operation) && !reads && path != "/v1/sessions"
+    method == "post" && is_guarded(operation) && !only_reads(operation) && path != "/v1/sessions"
+}
+
+/// Whether the scope of a call only lets it read.
+fn only_reads(operation: &Value) -> bool {
+    ["read", "bodies"].contains(&text(&operation["security"][0]["token"][0]))
 }
 
 /// Adds the headers of requests that follow from the shape of a call.
@@ -186,8 +190,8 @@ fn take_headers(shape: &Shape<'_>, method: &str, operation: &mut Value) {
 /// Describes the answers of calls that save something: 202 if it is not active everywhere yet, and the header `ETag`.
 fn tag_responses(path: &str, method: &str, operation: &mut Value) {
     let noun = path.split('/').nth(2).unwrap_or_default();
+    let changes = matches!(method, "post" | "put" | "patch" | "delete") && !only_reads(operation);
     let Some(responses) = operation["responses"].as_object_mut() else { return };
-    let changes = matches!(method, "post" | "put" | "patch" | "delete");
     let saves = changes && CONFIGURED.contains(&noun) && !responses.contains_key("202");
     let saved = ["200", "201"].iter().find_map(|status| responses.get(*status)).cloned();
     let saved = saved.or_else(|| responses.get("204").cloned().filter(|_| noun != "customers"));

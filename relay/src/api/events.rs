@@ -72,8 +72,8 @@ pub(super) async fn list(
 pub struct EventSearchQuery {
     /// The text, compared byte by byte with the bodies as they were received. It is also found where JSON writes it with
     /// escapes. 3 to 200 bytes in UTF-8.
-    #[param(min_length = 3, max_length = 200)]
-    contains: String,
+    #[param(value_type = String, required = true, min_length = 3, max_length = 200)]
+    contains: Option<String>,
     /// Only events of the source with this id or name.
     #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
@@ -111,7 +111,7 @@ pub(super) async fn search(
     let EventSearchQuery { contains, source, event_type, verification, after, before, limit, cursor } = query;
     let filter = EventFilter { source, event_type, verification, after, before, ..EventFilter::default() };
     let page = PageRequest { limit, cursor };
-    Ok(Json(search::search(&control, &actor, &contains, filter, &page).await?))
+    Ok(Json(search::search(&control, &actor, contains.as_deref(), filter, &page).await?))
 }
 
 /// Returns an event with its deliveries, its decision, and what each route would decide now.

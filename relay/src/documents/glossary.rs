@@ -13,7 +13,7 @@ const ACTIONS: [&str; 18] = [
 ];
 
 /// Words of HTTP, of lists and of numbers, which have their usual meaning.
-const GENERAL: [&str; 15] = [
+const GENERAL: [&str; 16] = [
     "api error",
     "changed",
     "field error",
@@ -27,6 +27,7 @@ const GENERAL: [&str; 15] = [
     "reason",
     "recent",
     "state",
+    "status class",
     "step",
     "timestamp",
 ];

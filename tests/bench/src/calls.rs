@@ -32,8 +32,17 @@ impl Timed {
     /// # Errors
     /// Returns an error if the response is not 200.
     pub async fn call(&mut self, body: Option<&Value>) -> Result<()> {
+        self.call_with(&[], body).await
+    }
+
+    /// As [`Self::call`], with these headers.
+    ///
+    /// # Errors
+    /// Returns an error if the response is not 200.
+    pub async fn call_with(&mut self, headers: &[(&str, &str)], body: Option<&Value>) -> Result<()> {
         let begun = Instant::now();
-        let reply = send(&self.api, self.method.clone(), &self.path, body).await?;
+        let sent = self.api.try_call_with(self.method.clone(), &self.path, headers, body).await;
+        let (reply, _) = sent.doing(|| format!("cannot call {} {}", self.method, self.path))?;
         let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         if reply.status != 200 {
             return Err(Error::new(format!("{} {} answered {}: {}", self.method, self.path, reply.status, reply.body)));

@@ -61,15 +61,17 @@ pub struct EventSearch {
 pub async fn search(
     control: &Control,
     actor: &Actor,
-    text: &str,
+    text: Option<&str>,
     filter: EventFilter,
     page: &PageRequest,
 ) -> Result<EventSearch, Error> {
     actor.require(Scope::Bodies)?;
     let customer = actor.customer()?;
     let mut problems = Problems::default();
-    if !(LEAST_BYTES..=MOST_BYTES).contains(&text.len()) {
-        problems.add("contains", format!("must be {LEAST_BYTES} to {MOST_BYTES} bytes long in UTF-8"));
+    match text {
+        None => problems.add("contains", "is required"),
+        Some(text) if (LEAST_BYTES..=MOST_BYTES).contains(&text.len()) => {}
+        Some(_) => problems.add("contains", format!("must be {LEAST_BYTES} to {MOST_BYTES} bytes long in UTF-8")),
     }
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
@@ -81,7 +83,7 @@ pub async fn search(
 
     let events = events::Page::begin(&control.pool, Some(customer), selection(filter, source), window.fetch()).await?;
     let until = Instant::now() + WITHIN;
-    let mut search = BodySearch::new(events, forms(text), window.fetch(), BYTES_PER_CALL, until);
+    let mut search = BodySearch::new(events, forms(text.unwrap_or_default()), window.fetch(), BYTES_PER_CALL, until);
     let outcome = search::run(&control.pool, &mut search, Order::NewestFirst, range, page::LIST).await?;
     let stopped = match outcome {
         Outcome::Full => search.stopped_before,

@@ -1,5 +1,5 @@
 //! What the look-up of a token adds to a call: the same calls in turn with a root token, which is compared in memory,
-//! and with a token that the API has made.
+//! and with a token that the API has made. And what an idempotency key adds to a change.
 
 use harness::api::Api;
 use harness::error::Result;
@@ -65,6 +65,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let change = |turn: usize| Some(json!({ "timeout_ms": 10_000 + turn % 2 }));
     let changed = measure(&callers, &Method::PATCH, path, changes, change).await?;
     add(&mut report, "PATCH /v1/destinations/{id}", &callers, &changed);
+    add_keys(&mut report, &callers[ROOT], changes).await?;
     report.note("one call at a time on one connection for each caller; the callers take turns");
     Ok(report)
 }
@@ -96,6 +97,32 @@ async fn measure(
         }
     }
     Ok(calls)
+}
+
+/// Measures what an idempotency key adds to a change: the same call in turn without a key and with a new one.
+async fn add_keys(report: &mut Report, caller: &Caller, times: usize) -> Result<()> {
+    let path = format!("/v1/destinations/{}/signing-secret/rotate", caller.destination);
+    let mut calls =
+        [Timed::new(&caller.api, Method::POST, path.as_str()), Timed::new(&caller.api, Method::POST, path.as_str())];
+    let warm_up = times / WARM_UP;
+    for turn in 0..warm_up + times {
+        if turn == warm_up {
+            calls.iter_mut().for_each(Timed::forget);
+        }
+        let key = format!("key-{turn}");
+        for index in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
+            let headers: &[(&str, &str)] = if index == 0 { &[] } else { &[("idempotency-key", key.as_str())] };
+            calls[index].call_with(headers, Some(&json!({ "overlap_s": 0 }))).await?;
+        }
+    }
+    let what = "POST /v1/destinations/{id}/signing-secret/rotate";
+    for (kind, timed) in ["without a key", "with an idempotency key"].into_iter().zip(&calls) {
+        report.figure(Figure::new(format!("{what} {kind}, p50"), timed.quantile_ms(0.5), "ms"));
+        report.figure(Figure::new(format!("{what} {kind}, p99"), timed.quantile_ms(0.99), "ms"));
+    }
+    let added = calls[1].quantile_ms(0.5) - calls[0].quantile_ms(0.5);
+    report.figure(Figure::new(format!("{what}: a key adds, at p50"), added, "ms").must(Limit::AtMost(1.0)));
+    Ok(())
 }
 
 /// Adds the median of each caller, what a token of the API adds to that of each root token, and what this program adds
