@@ -207,6 +207,13 @@ impl Tail {
 pub async fn run(pool: Pool, tail: Tail, stop: CancellationToken) {
     let mut reader = Reader { pool, tail: tail.clone(), position: None, listener: None, listen_at: Instant::now() };
     let mut wait = ANNOUNCED_EVERY;
+    // Changes of another history are deleted even if nothing follows.
+    tokio::select! {
+        begun = changes::begin(&reader.pool) => if let Err(error) = begun {
+            tracing::warn!(%error, "could not check the history of the database; it is checked again for each stream");
+        },
+        () = stop.cancelled() => {}
+    }
     loop {
         tokio::select! {
             next = reader.turn(wait) => wait = next,

@@ -61,7 +61,9 @@ async fn changes_are_streamed_in_the_order_in_which_they_are_stored_and_without_
 async fn a_stream_has_only_what_its_filters_select_and_unknown_filters_are_refused() {
     let gateway = Gateway::relay_only().await;
     let (first, second) = (gateway.line("first").await, gateway.line("second").await);
-    second.receiver.always(Behaviour::Status(410));
+    second.receiver.always(Behaviour::Status(404));
+    let retry = json!({ "retry": { "schedule_s": [0] } });
+    gateway.api.patch("/v1/destinations/second", &retry).await.expect_status(200);
     let route = gateway.api.create_route(&first.source.id, &second.destination.id, json!({})).await;
     let from = gateway.api.stream("/v1/stream", None).await.position;
     gateway.push(&first.source, br#"{"type":"order.paid"}"#);

@@ -11,13 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use model::change::ChangeKind;
 use model::delivery::DeliveryState;
 use serde::Deserialize;
-use store::changes::Position;
 use utoipa::IntoParams;
 
 use super::input::Params;
 use super::problem::{ApiError, PositionGone};
 use crate::control::fields::FieldError;
-use crate::control::stream::{self, Sent, StreamRequest};
+use crate::control::stream::{self, Position, Sent, StreamRequest};
 use crate::control::{Actor, Control, Error, schema};
 
 /// How long a client waits before it continues a stream that has ended, in milliseconds. The client's library reads it.

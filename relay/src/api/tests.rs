@@ -176,7 +176,7 @@ fn every_call_about_what_a_customer_owns_takes_the_parameters_that_name_a_custom
         let is_list = name.starts_with("get ") && !name.contains('{') && name != "get /v1/stats";
         assert_eq!(is_of_all, is_list, "{name}");
     }
-    assert_eq!(of_all, 7);
+    assert_eq!(of_all, 8);
 }
 
 /// The statuses in the description of a call.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use shared::id::{AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use store::Pool;
 use store::changes::objects::{AttemptObject, DeliveryObject};
-use store::changes::{self, Position, Read};
+use store::changes::{self, Read};
 use tokio::time::{Instant, sleep, sleep_until};
 use utoipa::ToSchema;
 
@@ -22,6 +22,8 @@ use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
 use crate::streams::{Caller, Place, Streams};
 use crate::tail::{Batch, Batches, Followed, Item, Subject, items};
+
+pub use store::changes::Position;
 
 /// How often a stream sends its position if nothing else was sent.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);

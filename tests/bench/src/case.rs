@@ -25,6 +25,7 @@ pub mod replicas_kill;
 pub mod revocation;
 pub mod silent;
 pub mod steady;
+pub mod stream;
 pub mod throughput;
 pub mod tokens;
 
@@ -122,6 +123,11 @@ pub const ALL: &[Case] = &[
         name: "revocation",
         what: "how soon two relays refuse a token that was revoked through one of them",
         run: |options| Box::pin(revocation::run(options)),
+    },
+    Case {
+        name: "stream",
+        what: "200 streams of two relays, one of which is killed: no gap and no repetition",
+        run: |options| Box::pin(stream::run(options)),
     },
     Case {
         name: "tokens",

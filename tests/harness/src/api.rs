@@ -288,21 +288,13 @@ impl Api {
 }
 
 impl Reply {
-    async fn read(call: String, response: reqwest::Response) -> reqwest::Result<Self> {
+    /// Reads a response.
+    pub(crate) async fn read(call: String, response: reqwest::Response) -> reqwest::Result<Self> {
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Self { status, body, retry_after, call })
-    }
-
-    /// Reads a response.
-    ///
-    /// # Panics
-    /// Panics if its body does not arrive.
-    pub(crate) async fn of(call: String, response: reqwest::Response) -> Self {
-        let read = Self::read(call.clone(), response).await;
-        read.unwrap_or_else(|error| panic!("{call}: {error:?}"))
     }
 
     /// Returns the body of a response with this status.

@@ -102,7 +102,29 @@ impl Stream {
 }
 
 impl Api {
-    /// Opens a stream, such as `/v1/stream?kind=event_stored`, after this position if one is given.
+    /// Opens a stream, such as `/v1/stream?kind=event_stored`, after this position if one is given. Returns the response
+    /// if it is no stream.
+    ///
+    /// # Errors
+    /// Returns an error if there is no response.
+    ///
+    /// # Panics
+    /// Panics if the response is 200 and of another type.
+    pub async fn open_stream(&self, path: &str, last_event_id: Option<&str>) -> reqwest::Result<Result<Stream, Reply>> {
+        let mut request = self.request(reqwest::Method::GET, path);
+        if let Some(position) = last_event_id {
+            request = request.header("last-event-id", position);
+        }
+        let response = request.send().await?;
+        if response.status() != 200 {
+            return Reply::read(format!("GET {path}"), response).await.map(Err);
+        }
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        assert_eq!(kind, Some("text/event-stream"));
+        Ok(Ok(Stream { response, buffer: Vec::new(), position: String::new() }))
+    }
+
+    /// Like [`Api::open_stream`], of a relay that responds.
     ///
     /// # Errors
     /// Returns the response if it is no stream.
@@ -110,17 +132,8 @@ impl Api {
     /// # Panics
     /// Panics if there is no response.
     pub async fn try_stream(&self, path: &str, last_event_id: Option<&str>) -> Result<Stream, Reply> {
-        let mut request = self.request(reqwest::Method::GET, path);
-        if let Some(position) = last_event_id {
-            request = request.header("last-event-id", position);
-        }
-        let response = request.send().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}"));
-        if response.status() != 200 {
-            return Err(Reply::of(format!("GET {path}"), response).await);
-        }
-        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        assert_eq!(kind, Some("text/event-stream"));
-        Ok(Stream { response, buffer: Vec::new(), position: String::new() })
+        let opened = self.open_stream(path, last_event_id).await;
+        opened.unwrap_or_else(|error| panic!("GET {path}: {error:?}"))
     }
 
     /// Opens a stream and waits until it has begun.

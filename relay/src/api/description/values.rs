@@ -7,7 +7,17 @@ use serde_json::Value;
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
-pub(in crate::api) const MEANINGS: [Meanings; 22] = [
+pub(in crate::api) const MEANINGS: [Meanings; 23] = [
+    (
+        "ChangeKind",
+        "",
+        &[
+            ("event_stored", "a new event"),
+            ("event_state_changed", "an event was released from quarantine, or its body was erased"),
+            ("attempt_made", "a request of a delivery, with its outcome"),
+            ("delivery_state_changed", "a delivery was made, held, released, retried, or has ended"),
+        ],
+    ),
     (
         "DeliveryState",
         "",
