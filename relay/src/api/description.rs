@@ -267,7 +267,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         required.push(json!({ "await_token": [] }));
     }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
-        if parameter["in"] == "query" {
+        if parameter["in"] == "query" || parameter["in"] == "header" {
             not_null(&mut parameter["schema"]);
         } else if parameter["in"] == "path" {
             let (thing, named_by) = match parameter["name"].as_str() {
@@ -443,7 +443,7 @@ fn lift_descriptions(value: &mut Value) {
     }
 }
 
-/// Removes null from the values that a schema allows: a query parameter is omitted or has a value.
+/// Removes null from the values that a schema allows: a query parameter or a header is omitted or has a value.
 fn not_null(schema: &mut Value) {
     if let Some(variants) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
         variants.retain(|variant| variant["type"] != "null");
