@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::calls::{Ids, Operation, operations};
 
 /// The calls that may change nothing, with the reason.
-const CHANGE_NOTHING: [(&str, &str); 4] = [
+const CHANGE_NOTHING: [(&str, &str); 6] = [
+    ("post /v1/routes/try", "nothing is stored"),
+    ("post /v1/sources/{id}/check", "nothing is stored"),
     ("post /v1/deliveries/release", "no delivery is held"),
     ("post /v1/unreadable-messages/release", "no message is unreadable"),
     ("post /v1/await", "it only waits"),

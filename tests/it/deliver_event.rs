@@ -62,8 +62,7 @@ async fn an_edited_event_is_a_new_event_that_its_routes_or_the_given_destination
     let made = gateway.api.post(&path, &edit).await.expect_status(201);
     let edited = event_of(&made);
     assert_ne!(edited, event);
-    let requests = line.receiver.wait_for_events([edited], SOON).await;
-    drop(requests);
+    line.receiver.wait_for_events([edited], SOON).await;
     let shown = gateway.api.event(edited).await;
     assert_eq!((&shown["verification"], &shown["edited_of"]), (&json!("edited"), &json!(event.to_string())), "{shown}");
     assert_eq!((&shown["type"], &shown["body_size"]), (&json!("paid"), &json!(21)), "{shown}");

@@ -121,7 +121,7 @@ async fn the_newest_events_of_a_source_are_tried_with_the_scope_bodies_and_that_
     assert_eq!(newest, sorted, "from the newest");
     assert!(newest.iter().all(|id| pushed.iter().any(|pushed| pushed.to_string() == *id)), "{results:?}");
     let reads = gateway.api.get("/v1/audit?action=event.read_body").await.expect_status(200);
-    let read: Vec<_> = reads["data"].as_array().expect("entries").iter().map(|entry| &entry["object"]).collect();
+    let read: Vec<_> = reads["data"].as_array().expect("entries").iter().map(|entry| &entry["object_id"]).collect();
     assert_eq!(read.len(), 3, "{reads}");
 
     // The source of the route, and the default number.

@@ -159,7 +159,7 @@ def sent(case, field):
 
 def is_beyond_the_schema(case, error):
     field = error["field"]
-    if re.search(r"^((filter|deliveries|events)\\.)?(source|destination|route)$", field) and error["message"].startswith("there is no "):
+    if re.search(r"^((filter|deliveries|events)\.)?(source|destination|route)$", field) and error["message"].startswith("there is no "):
         # A reference names something that exists; another call may have deleted it.
         return True
     call = f"{case.method} {case.operation.path}"

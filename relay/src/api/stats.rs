@@ -56,7 +56,9 @@ pub(super) async fn show(
 #[into_params(parameter_in = Query)]
 pub struct SeveralQuery {
     /// The ids, with commas between them: at most 100.
-    #[param(pattern = "^[a-z]{3}_[0-9a-f]{32}(,[a-z]{3}_[0-9a-f]{32}){0,99}$")]
+    // Checked by the control layer, after the scope.
+    #[serde(default)]
+    #[param(required = true, pattern = "^[a-z]{3}_[0-9a-f]{32}(,[a-z]{3}_[0-9a-f]{32}){0,99}$")]
     ids: String,
     /// The start of the range (RFC 3339), rounded down to a full step. Default: 24 hours before `to`.
     #[param(value_type = Option<Timestamp>)]
@@ -110,7 +112,9 @@ pub(super) async fn of_destinations(
 #[into_params(parameter_in = Query)]
 pub struct HealthQuery {
     /// The ids of the destinations, with commas between them: at most 100.
-    #[param(pattern = "^dst_[0-9a-f]{32}(,dst_[0-9a-f]{32}){0,99}$")]
+    // As above.
+    #[serde(default)]
+    #[param(required = true, pattern = "^dst_[0-9a-f]{32}(,dst_[0-9a-f]{32}){0,99}$")]
     ids: String,
 }
 

@@ -208,6 +208,9 @@ async fn states_of(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<EventId, bool>> 
 
 /// The matching events of a range of ids, newest first. `$owned` has a row for each source whose events are read by its
 /// index, with the condition `$of_owned`.
+///
+/// Edited events are rare. A condition from which the planner knew that would make it read whole days, and sort them, to
+/// find one of them; so the condition is one that it cannot estimate.
 macro_rules! event_page {
     ($owned:literal, $of_owned:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -223,7 +226,8 @@ macro_rules! event_page {
                      and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
                      and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
                      and events.id >= $6 and events.id < $7 and ($9::text is null or job_key = $9)
-                     and ($10::bool is null or (edited_of is not null) = $10)
+                     and ($10::bool is null or case when $10 then coalesce(edited_of, events.id) <> events.id
+                                               else edited_of is null end)
                    order by events.id desc limit $8
                ) events left join sources on sources.id = events.source_id
                order by events.id desc limit $8"#,

@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_token_is_read_and_then_compared() {
-        let jwt = r#"{"kind":"jwt","token":{"in":"h:authorization","strip":"Bearer"},"alg":["HS256"],"key":"utf8"}"#;
+        let jwt = r#"{"kind":"jwt","token":{"in":"h:authorization","strip":"Bearer"},"alg":["HS256"],"key":"utf8","max_age":300}"#;
         let steps = steps(jwt, "authorization", "Bearer a.b.c", "");
         assert_eq!(states(&steps)[0], (StepKind::Token, StepState::Failed));
         assert_eq!(states(&steps)[1], (StepKind::Signature, StepState::Unknown));
