@@ -8,12 +8,12 @@ use model::event::Verification;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::attachment;
 use super::input::{Body, Params, Segment};
 use super::problem::{ApiError, Conflicts, PastRetention};
-use super::attachment;
 use crate::control::events::search::{self, EventSearch};
 use crate::control::events::{
-    self, Content, Event, EventDeliveries, EventDelivered, EventDelivery, EventDetail, EventFilter,
+    self, Content, Event, EventDelivered, EventDeliveries, EventDelivery, EventDetail, EventFilter,
 };
 use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;

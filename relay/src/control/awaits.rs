@@ -23,8 +23,8 @@ use crate::configuration::Source;
 use crate::intake::routing::LONGEST_NAME_BYTES;
 use crate::waiters::{Full, JobAddress, Waiter};
 
-pub(crate) use look::{LOOKS_BACK, MAX_EVALUATED};
-pub(crate) use shown::MAX_SHOWN_BODY_BYTES;
+pub use look::{LOOKS_BACK, MAX_EVALUATED};
+pub use shown::MAX_SHOWN_BODY_BYTES;
 pub use shown::{Answer, AwaitedJob, AwaitedJobs, BodyEncoding, BodyOmitted, Held, JobResult};
 
 mod look;

@@ -199,11 +199,7 @@ pub(crate) async fn insert_in(connection: &mut Connection, new: &New) -> Result<
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn insert(
-    pool: &Pool,
-    new: &New,
-    record: impl FnOnce(&OperationRow) -> NewEntry,
-) -> Result<OperationRow> {
+pub async fn insert(pool: &Pool, new: &New, record: impl FnOnce(&OperationRow) -> NewEntry) -> Result<OperationRow> {
     let mut transaction = pool.begin().await?;
     let row = insert_in(&mut transaction, new).await?;
     audit::record(&mut transaction, &record(&row)).await?;

@@ -15,13 +15,13 @@ use crate::mint;
 use crate::route::input_of;
 
 /// How old an event may be, by its id.
-pub(crate) const LOOKS_BACK: Duration = Duration::from_secs(7 * 86_400);
+pub const LOOKS_BACK: Duration = Duration::from_secs(7 * 86_400);
 
 /// How far the id of an event may lie in the future, to allow for clocks that differ.
 const AHEAD: Duration = Duration::from_secs(86_400);
 
 /// For how many of the newest events of a job an expression is evaluated.
-pub(crate) const MAX_EVALUATED: i64 = 32;
+pub const MAX_EVALUATED: i64 = 32;
 
 /// How long the evaluation of an expression for one event may take.
 const EVALUATE_WITHIN: Duration = Duration::from_secs(10);

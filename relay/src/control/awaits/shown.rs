@@ -19,7 +19,7 @@ use crate::control::record::{self, Action, Object};
 use crate::control::{Actor, Control, Error, Scope, schema};
 
 /// The size of all bodies of one answer, in bytes. A larger one is read by a call of its own.
-pub(crate) const MAX_SHOWN_BODY_BYTES: usize = 1 << 20;
+pub const MAX_SHOWN_BODY_BYTES: usize = 1 << 20;
 
 /// The event of a job that ended a wait.
 #[derive(Debug, Serialize, ToSchema)]
