@@ -21,6 +21,9 @@ fn is(kind_and_state: &'static str) -> impl Fn(&Value) -> bool {
     move |change| kind(change) == kind_and_state
 }
 
+/// Whether a filter selects a change.
+type IsSelected<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+
 fn positions(changes: &[Value]) -> Vec<&str> {
     changes.iter().map(|change| change["position"].as_str().expect("a position")).collect()
 }
@@ -77,7 +80,7 @@ async fn a_stream_has_only_what_its_filters_select_and_unknown_filters_are_refus
     let of_source = |change: &Value| {
         change["event"]["source_id"] == json!(first_source) || change["delivery"]["source_id"] == json!(first_source)
     };
-    let cases: Vec<(String, Box<dyn Fn(&Value) -> bool>)> = vec![
+    let cases: Vec<(String, IsSelected<'_>)> = vec![
         ("kind=event_stored".to_owned(), Box::new(is("event_stored"))),
         ("kind=attempt_made".to_owned(), Box::new(is("attempt_made"))),
         ("state=dead".to_owned(), Box::new(is("delivery_state_changed dead"))),
