@@ -6,7 +6,6 @@ use shared::provider;
 use store::{configuration, pool};
 
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
-use crate::api::awaits::HEARTBEAT;
 use crate::api::server::{self, Patience};
 use crate::api::{self, conditions, layers};
 use crate::control::events::search as events;
@@ -259,7 +258,7 @@ fn calls() -> Vec<Bound> {
         fixed!("bodies of one response of `/v1/await`", bytes(awaits::MAX_SHOWN_BODY_BYTES), "limits memory"),
         fixed!(
             "pause of a stream of `/v1/await` without an event, until it sends a comment",
-            time(HEARTBEAT),
+            time(api::awaits::HEARTBEAT),
             "keeps proxies from ending it"
         ),
         fixed!(
