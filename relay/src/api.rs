@@ -155,7 +155,12 @@ pub(crate) fn description() -> Value {
         (name = "sessions", description = "What browsers authenticate with after a sign-in."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
-    components(schemas(problem::Problem, control::audit::Action)),
+    components(schemas(
+        problem::Problem,
+        control::audit::Action,
+        control::deliveries::StatusClass,
+        control::events::EventDeliveries
+    )),
     modifiers(&Credentials),
     security(("token" = []))
 )]
