@@ -183,7 +183,7 @@ fn calls() -> Vec<Bound> {
         ),
         fixed!(
             "signing secrets of a destination",
-            count(signing::MAX_KEYS_A_DAY),
+            count(signing::MAX_KEYS),
             "limits the length of the header `webhook-signature`",
         ),
         api!(
