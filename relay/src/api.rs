@@ -166,7 +166,13 @@ pub(crate) fn description() -> Value {
         (name = "await-tokens", description = "What a browser awaits one job with."),
         (name = "health", description = "Whether the relay is running and ready."),
     ),
-    components(schemas(problem::Problem, control::audit::Action, control::stream::Change)),
+    components(schemas(
+        problem::Problem,
+        control::audit::Action,
+        control::deliveries::StatusClass,
+        control::events::EventDeliveries,
+        control::stream::Change
+    )),
     modifiers(&Credentials),
     security(("token" = []))
 )]

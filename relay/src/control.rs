@@ -124,7 +124,7 @@ impl Control {
             config: Arc::clone(&app.config),
             pool: app.pool.clone(),
             bodies: bodies::Bodies::default(),
-            body_searches: Arc::new(Semaphore::new(events::search::AT_ONCE)),
+            body_searches: Arc::new(Semaphore::new(events::search::SEARCHES_AT_ONCE)),
             configuration: Arc::clone(&app.configuration),
             engine: app.engine.clone(),
             evaluator: Arc::clone(&app.evaluator),

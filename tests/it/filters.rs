@@ -29,17 +29,17 @@ async fn events_are_found_by_what_became_of_their_deliveries() {
     api.wait_for_rows("/v1/deliveries?state=dead", 1, SOON).await;
     api.wait_for_rows("/v1/deliveries?state=succeeded", 2, SOON).await;
     api.wait_for_rows("/v1/events", 3, SOON).await;
-    assert_eq!(ids(api, "/v1/events?deliveries=none").await, [none.as_str()]);
+    assert_eq!(ids(api, "/v1/events?deliveries=unmatched").await, [none.as_str()]);
     assert_eq!(ids(api, "/v1/events?deliveries=any_dead").await, [dead.as_str()]);
     assert_eq!(ids(api, "/v1/events?deliveries=any_dead&source=line").await, [dead.as_str()]);
-    assert_eq!(ids(api, &format!("/v1/events?deliveries=none&key={good}")).await, Vec::<String>::new());
+    assert_eq!(ids(api, &format!("/v1/events?deliveries=unmatched&key={good}")).await, Vec::<String>::new());
     api.get("/v1/events?deliveries=some").await.expect_status(422);
 
     // A delivery that waits is one.
     gateway.api.pause("line").await;
     let waiting = gateway.push(&line.source, br#"{"wanted":true,"fails":false}"#).to_string();
     api.wait_for_rows("/v1/deliveries?state=held", 1, SOON).await;
-    assert_eq!(ids(api, "/v1/events?deliveries=none").await, [none.as_str()]);
+    assert_eq!(ids(api, "/v1/events?deliveries=unmatched").await, [none.as_str()]);
 
     // Deliveries by their route and by the status of their last attempt.
     let of_failing = ids(api, "/v1/deliveries?route=failing").await;
@@ -71,10 +71,10 @@ async fn an_event_in_quarantine_has_not_been_routed_and_is_not_one_that_matched_
     api.delete(&format!("/v1/routes/{}", id(&route))).await.expect_status(204);
     let event = gateway.push(&line.source, b"{}").to_string();
     api.wait_for_rows("/v1/events", 1, SOON).await;
-    assert_eq!(ids(api, "/v1/events?deliveries=none").await, [event.as_str()]);
+    assert_eq!(ids(api, "/v1/events?deliveries=unmatched").await, [event.as_str()]);
     gateway
         .database
         .run("update events set verification = 'failed', failure_cause = 'no_signature', failure_detail = 'x'")
         .await;
-    assert_eq!(ids(api, "/v1/events?deliveries=none").await, Vec::<String>::new());
+    assert_eq!(ids(api, "/v1/events?deliveries=unmatched").await, Vec::<String>::new());
 }

@@ -178,7 +178,10 @@ fn take_headers(shape: &Shape<'_>, method: &str, operation: &mut Value) {
             json!({ "type": "string", "const": "*" }),
         ));
     }
-    if !headers.is_empty() && operation.get("parameters").is_none() {
+    if headers.is_empty() {
+        return;
+    }
+    if operation.get("parameters").is_none() {
         operation["parameters"] = json!([]);
     }
     let Some(parameters) = operation["parameters"].as_array_mut() else { return };

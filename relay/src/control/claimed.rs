@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use store::idempotency::Claim;
 
 /// How many keys a caller may use on a day (UTC).
-pub const MAX_KEYS: i32 = 100_000;
+pub const MAX_KEYS_A_DAY: i32 = 100_000;
 
 /// An answer as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

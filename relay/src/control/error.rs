@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use store::{Constraint, Kind};
 
-use super::claimed::MAX_KEYS;
+use super::claimed::MAX_KEYS_A_DAY;
 use super::field_error::FieldError;
 use super::scope::Scope;
 use crate::history::Retention;
@@ -409,7 +409,7 @@ impl Error {
             Self::TooManyKeys => format!(
                 "this caller has used {} idempotency keys today (UTC), which is the limit; use another token, omit the \
                  key, or wait until tomorrow",
-                MAX_KEYS
+                MAX_KEYS_A_DAY
             ),
             Self::TooManyRequests(wait) => format!(
                 "this caller has made too many requests; wait {} s, and see the headers RateLimit and RateLimit-Policy",

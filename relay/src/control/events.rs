@@ -153,7 +153,7 @@ pub struct EventFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventDeliveries {
-    None,
+    Unmatched,
     AnyDead,
 }
 
@@ -197,7 +197,7 @@ fn selection(filter: EventFilter, source: Option<SourceId>) -> Selection {
         job_key: filter.job_key,
         verification: filter.verification,
         deliveries: filter.deliveries.map(|deliveries| match deliveries {
-            EventDeliveries::None => DeliveriesOf::None,
+            EventDeliveries::Unmatched => DeliveriesOf::None,
             EventDeliveries::AnyDead => DeliveriesOf::AnyDead,
         }),
     }

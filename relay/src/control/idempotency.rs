@@ -14,7 +14,7 @@ use store::Pool;
 use store::idempotency::{self, Claim, Claimed};
 
 use super::claimed::ClaimedKey;
-pub use super::claimed::{Answer, Kept, MAX_KEYS};
+pub use super::claimed::{Answer, Kept, MAX_KEYS_A_DAY};
 use super::error::{Conflict, Error};
 use super::field_error::FieldError;
 use super::saved::{Configured, Outcome, version};
@@ -93,7 +93,7 @@ pub async fn begin(control: &Control, actor: Actor, key: &str, request: Request)
     let acts_for = actor.listed().map(|customer| customer.to_string()).unwrap_or_default();
     let request = request.with(acts_for.as_bytes()).0.finalize().into();
     let claim = Claim::new(id, mint::uuid());
-    match idempotency::claim(&control.pool, &claim, &caller, &request, CALL_ENDS_WITHIN, MAX_KEYS).await? {
+    match idempotency::claim(&control.pool, &claim, &caller, &request, CALL_ENDS_WITHIN, MAX_KEYS_A_DAY).await? {
         Claimed::Mine => {
             let claimed = ClaimedKey::new(claim);
             let running = Running {

@@ -235,6 +235,7 @@ pub async fn list(
     actor.require(Scope::Read)?;
     let mut problems = Problems::default();
     let window = Window::read(page, &mut problems);
+    filter.name.iter().for_each(|name| name::check_route(name, &mut problems));
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;

@@ -98,7 +98,7 @@ pub(in crate::api) const MEANINGS: &[Meanings] = &[
         "EventDeliveries",
         "What has become of the deliveries of an event.",
         &[
-            ("none", "the event was routed and has no delivery: no route matched it"),
+            ("unmatched", "the event was routed and has no delivery: no route matched it"),
             ("any_dead", "at least one delivery of the event is dead"),
         ],
     ),

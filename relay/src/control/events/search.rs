@@ -17,22 +17,22 @@ use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Scope, sources};
 
 /// The shortest text, in bytes: a shorter one is in most bodies.
-pub const LEAST_BYTES: usize = 3;
+pub const LEAST_TEXT_BYTES: usize = 3;
 
 /// The longest text, in bytes.
-pub const MOST_BYTES: usize = 200;
+pub const MOST_TEXT_BYTES: usize = 200;
 
 /// The bytes of bodies after which a call stops.
 pub const BYTES_PER_CALL: i64 = 256 << 20;
 
 /// The time after which a call stops.
-pub const WITHIN: Duration = Duration::from_secs(5);
+pub const SEARCH_WITHIN: Duration = Duration::from_secs(5);
 
 /// How many calls of one relay search at a time.
-pub const AT_ONCE: usize = 2;
+pub const SEARCHES_AT_ONCE: usize = 2;
 
 /// The longest that a call waits for the others.
-pub const WAIT: Duration = Duration::from_secs(10);
+pub const SEARCH_WAIT: Duration = Duration::from_secs(10);
 
 /// A page of the events whose body contains a text, and how far the search has come.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,19 +70,21 @@ pub async fn search(
     let mut problems = Problems::default();
     match text {
         None => problems.add("contains", "is required"),
-        Some(text) if (LEAST_BYTES..=MOST_BYTES).contains(&text.len()) => {}
-        Some(_) => problems.add("contains", format!("must be {LEAST_BYTES} to {MOST_BYTES} bytes long in UTF-8")),
+        Some(text) if (LEAST_TEXT_BYTES..=MOST_TEXT_BYTES).contains(&text.len()) => {}
+        Some(_) => {
+            problems.add("contains", format!("must be {LEAST_TEXT_BYTES} to {MOST_TEXT_BYTES} bytes long in UTF-8"))
+        }
     }
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
     problems.finish()?;
     record::read(control, actor, Action::EventsSearchBodies, Object::of(customer, customer)).await?;
-    let turn = tokio::time::timeout(WAIT, control.body_searches.acquire()).await;
+    let turn = tokio::time::timeout(SEARCH_WAIT, control.body_searches.acquire()).await;
     let _turn = turn.ok().and_then(Result::ok).ok_or(Error::SearchesBusy)?;
 
     let events = events::Page::begin(&control.pool, Some(customer), selection(filter, source), window.fetch()).await?;
-    let until = Instant::now() + WITHIN;
+    let until = Instant::now() + SEARCH_WITHIN;
     let mut search = BodySearch::new(events, forms(text.unwrap_or_default()), window.fetch(), BYTES_PER_CALL, until);
     let outcome = search::run(&control.pool, &mut search, Order::NewestFirst, range, page::LIST).await?;
     let stopped = match outcome {

@@ -55,22 +55,26 @@ fn calls() -> Vec<Bound> {
         fixed!("callers whose requests are counted", count(request_rate::MAX_CALLERS), "limits memory"),
         fixed!("an idempotency key, in characters", count(idempotency::MAX_KEY), "limits memory"),
         fixed!("the answer that is kept for a key", bytes(idempotency::MAX_ANSWER_BYTES), "limits the database"),
-        fixed!("idempotency keys of a caller on a day (UTC)", count(idempotency::MAX_KEYS), "limits the database"),
+        fixed!(
+            "idempotency keys of a caller on a day (UTC)",
+            count(idempotency::MAX_KEYS_A_DAY),
+            "limits the database"
+        ),
         fixed!(
             "time after which the key of a call that ended without an answer can be used again",
             time(idempotency::CALL_ENDS_WITHIN),
             "frees keys",
         ),
         fixed!("bytes of the bodies that one search of bodies reads", bytes(events::BYTES_PER_CALL), "limits load"),
-        fixed!("time of one search of bodies", time(events::WITHIN), "limits load"),
-        fixed!("searches of bodies at one time", count(events::AT_ONCE), "limits load"),
+        fixed!("time of one search of bodies", time(events::SEARCH_WITHIN), "limits load"),
+        fixed!("searches of bodies at one time", count(events::SEARCHES_AT_ONCE), "limits load"),
         fixed!(
             "time that a search of bodies waits for others",
-            time(events::WAIT),
+            time(events::SEARCH_WAIT),
             "then the API responds with 503 `busy`"
         ),
-        fixed!("shortest text of a search of bodies, in bytes", count(events::LEAST_BYTES), "limits load"),
-        fixed!("longest text of a search of bodies, in bytes", count(events::MOST_BYTES), "limits load"),
+        fixed!("shortest text of a search of bodies, in bytes", count(events::LEAST_TEXT_BYTES), "limits load"),
+        fixed!("longest text of a search of bodies, in bytes", count(events::MOST_TEXT_BYTES), "limits load"),
         fixed!("entity tags in one `If-Match`", count(conditions::MAX_TAGS), "limits work"),
         fixed!("wrong tokens from one address at once", count(wrong_tokens::BURST), "limits look-ups of tokens"),
         fixed!(
