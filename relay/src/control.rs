@@ -159,9 +159,9 @@ impl Control {
 
     /// Counts a request of this caller, and says whether it is accepted.
     #[must_use]
-    pub fn count_request(&self, actor: &Actor) -> Quota {
+    pub fn count_request(&self, caller: &str) -> Quota {
         let mut rates = self.request_rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.request(&actor.caller(), self.config.api_requests_per_minute, Instant::now())
+        rates.request(caller, self.config.api_requests_per_minute, Instant::now())
     }
 }
 

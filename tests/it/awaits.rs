@@ -298,7 +298,15 @@ async fn waiting_calls_leave_the_places_of_the_api_to_others_and_have_a_limit_of
     let source = replicate(&gateway.api).await;
     let mut calls = Vec::new();
     for number in 0..25 {
-        calls.push(waiting(&gateway.api, &format!("/v1/await/replicate/p{number}?{WAIT}")));
+        let (api, path) = (gateway.api.clone(), format!("/v1/await/replicate/p{number}?{WAIT}"));
+        // The check below may take the place of one of them for a moment.
+        calls.push(tokio::spawn(async move {
+            until("a place", SOON, async || {
+                let reply = api.get(&path).await;
+                if reply.status == 503 { Err(format!("{reply:?}")) } else { Ok(reply) }
+            })
+            .await
+        }));
     }
     until("all places to be taken", SOON, async || {
         let reply = gateway.api.get("/v1/await/replicate/more?timeout_s=1").await;

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::problem::ApiError;
 use crate::control::error::whole_seconds;
+use crate::control::await_tokens::Grant;
 use crate::control::request_rate::{PERIOD, Quota};
 use crate::control::{Actor, Control, Error};
 
@@ -19,8 +20,9 @@ pub(super) const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Passes a request on if its caller may make one more.
 pub(crate) async fn limit(State(control): State<Control>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let actor = request.extensions().get::<Actor>().ok_or(ApiError::Unauthorized)?;
-    let quota = control.count_request(actor);
+    let extensions = request.extensions();
+    let caller = extensions.get().map(Actor::caller).or_else(|| extensions.get().map(Grant::caller));
+    let quota = control.count_request(&caller.ok_or(ApiError::Unauthorized)?);
     let mut response = match quota.wait {
         None => next.run(request).await,
         Some(wait) => ApiError::from(Error::TooManyRequests(wait)).into_response(),

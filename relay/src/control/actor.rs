@@ -134,7 +134,7 @@ impl Actor {
 
     /// The caller, as its requests and its idempotency keys are counted: the id of the token or of the session. All root
     /// tokens are one caller.
-    pub(super) fn caller(&self) -> String {
+    pub(crate) fn caller(&self) -> String {
         match &self.who {
             Who::Root => "root".to_owned(),
             Who::Token { id, .. } => id.to_string(),

@@ -96,6 +96,12 @@ impl Grant {
         }
     }
 
+    /// The caller, as its requests are counted: all await tokens for one job are one caller, because they may be in the
+    /// hands of many browsers.
+    pub(crate) fn caller(&self) -> String {
+        format!("{}/{}", self.source, self.key)
+    }
+
     /// Whether it counts as far as this relay knows: it has not expired, and a root token with which it was made is
     /// still configured.
     pub(super) fn counts(&self, now: OffsetDateTime, roots: &[Secret]) -> bool {

@@ -65,7 +65,7 @@ fn singular_word(word: &str) -> String {
     match word.strip_suffix("ies") {
         _ if word == "stats" => word.to_owned(),
         Some(stem) => format!("{stem}y"),
-        None => word.strip_suffix('s').filter(|stem| !stem.ends_with('s')).unwrap_or(word).to_owned(),
+        None => word.strip_suffix('s').filter(|stem| !stem.ends_with(['s', 'u'])).unwrap_or(word).to_owned(),
     }
 }
 

@@ -70,12 +70,12 @@ async fn latency(report: &mut Report, jobs: usize) -> Result<()> {
     }
     let client = http_client();
     let mut sends = JoinSet::new();
-    for job in half..jobs {
+    for (job, sender) in acknowledged.iter().enumerate().skip(half) {
         if job == half + half / 2 {
             other.kill().await?;
         }
         let request = provider.sign(&name(job), &body(job), now_s());
-        let (client, url, sender) = (client.clone(), source.ingest_url.clone(), acknowledged[job].clone());
+        let (client, url, sender) = (client.clone(), source.ingest_url.clone(), sender.clone());
         sends.spawn(async move {
             let sent = request.send(&client, &url).await.doing(|| "the edge does not answer".to_owned())?;
             if !sent.status().is_success() {
