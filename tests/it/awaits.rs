@@ -147,6 +147,8 @@ async fn an_expression_ends_a_wait_if_it_is_true_and_one_that_fails_does_not() {
     is_waiting(&call).await;
     // It fails on the first, is false for the second, and true for the third.
     push(&gateway, &source, "m1", &prediction("p1", "starting"));
+    // The order of two events of one millisecond is not known.
+    gateway.api.wait_for_rows("/v1/events?job_key=p1", 1, SOON).await;
     push(&gateway, &source, "m2", progress(10).as_bytes());
     gateway.api.wait_for_rows("/v1/events?job_key=p1", 2, SOON).await;
     is_waiting(&call).await;

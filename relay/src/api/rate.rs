@@ -7,8 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue};
 
 use super::problem::ApiError;
-use crate::control::error::whole_seconds;
 use crate::control::await_tokens::Grant;
+use crate::control::error::whole_seconds;
 use crate::control::request_rate::{PERIOD, Quota};
 use crate::control::{Actor, Control, Error};
 

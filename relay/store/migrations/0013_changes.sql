@@ -36,10 +36,23 @@ alter table changes alter column number set default nextval('changes_number');
 -- Identifies the history of this database: its cluster, the database in it and its timeline. It differs after a dump
 -- was restored elsewhere, after a point in time was restored, and after a standby was promoted. The numbers of
 -- transactions before and after that say nothing about each other.
-create function database_history() returns text language sql stable as $$
-    select concat_ws('.', (select system_identifier from pg_control_system()),
-                     (select oid from pg_database where datname = current_database()),
-                     left(pg_walfile_name(pg_current_wal_lsn()), 8))
+-- Servers of some hosts refuse to name their cluster or their timeline. On these the rest has to do: there a database that
+-- was restored to an earlier time under its old name is not recognised.
+create function database_history() returns text language plpgsql stable as $$
+declare
+    cluster text;
+    timeline text;
+begin
+    begin
+        cluster := (select system_identifier::text from pg_control_system());
+    exception when others then null;
+    end;
+    begin
+        timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    exception when others then null;
+    end;
+    return concat_ws('.', cluster, (select oid from pg_database where datname = current_database()), timeline);
+end
 $$;
 
 -- What positions refer to. There is one row.

@@ -320,7 +320,7 @@ pub async fn apply(
         None => (end, Duration::ZERO),
     };
     advance(connection, place, applied.tally, end, wait).await?;
-    chunk.transaction.commit().await?;
+    chunk.transaction.commit_changes().await?;
     Ok(Some(applied))
 }
 
