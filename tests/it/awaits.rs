@@ -303,11 +303,13 @@ async fn waiting_calls_leave_the_places_of_the_api_to_others_and_have_a_limit_of
         let (api, path) = (gateway.api.clone(), format!("/v1/await/replicate/p{number}?{WAIT}"));
         // The check below may take the place of one of them for a moment.
         calls.push(tokio::spawn(async move {
-            until("a place", SOON, async || {
+            loop {
                 let reply = api.get(&path).await;
-                if reply.status == 503 { Err(format!("{reply:?}")) } else { Ok(reply) }
-            })
-            .await
+                if reply.status != 503 {
+                    return reply;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }));
     }
     until("all places to be taken", SOON, async || {

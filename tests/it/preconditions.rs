@@ -5,14 +5,14 @@ use harness::gateway::{Gateway, RelayOnly};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// The ETag of an object.
+/// The `ETag` of an object.
 async fn tag(api: &Api, path: &str) -> String {
     let (reply, headers) = api.call_with(Method::GET, path, &[], None).await;
     reply.expect_status(200);
     headers["etag"].to_str().expect("a text").to_owned()
 }
 
-/// Sends a request with one header, and returns the status, the ETag and the body.
+/// Sends a request with one header, and returns the status, the `ETag` and the body.
 async fn send(
     api: &Api,
     method: Method,

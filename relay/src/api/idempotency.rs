@@ -59,7 +59,7 @@ pub(crate) async fn once(
         Begun::Answered(answer) => Ok(replayed(answer)),
         Begun::Proceed(actor, running) => {
             let mut request = Request::from_parts(parts, Body::from(bytes));
-            request.extensions_mut().insert(actor);
+            request.extensions_mut().insert(*actor);
             let response = next.run(request).await;
             let (response, answer) = kept(response).await?;
             running.end(answer).await;

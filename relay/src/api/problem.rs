@@ -139,17 +139,18 @@ impl ApiError {
 
     /// When the caller may try again, in seconds; `None` if that would not help.
     fn retry_after_s(&self) -> Option<u64> {
-        if let Self::Refused(error) = self {
-            match error {
-                control::Error::TooManyWrongTokens(wait) | control::Error::TooManyRequests(wait) => {
-                    return Some(whole_seconds(*wait).max(1));
-                }
-                // Most calls end long before their limit.
-                control::Error::StillRunning(_) => return Some(STILL_RUNNING_RETRY_S),
-                control::Error::TooManyKeys => return Some(TOO_MANY_KEYS_RETRY_S),
-                control::Error::TooManyStreams(_) => return Some(whole_seconds(FULL_WAIT)),
-                _ => {}
-            }
+        if let Self::Refused(control::Error::TooManyWrongTokens(wait) | control::Error::TooManyRequests(wait)) = self {
+            return Some(whole_seconds(*wait).max(1));
+        }
+        // Most calls end long before their limit.
+        if matches!(self, Self::Refused(control::Error::StillRunning(_))) {
+            return Some(STILL_RUNNING_RETRY_S);
+        }
+        if matches!(self, Self::Refused(control::Error::TooManyKeys)) {
+            return Some(TOO_MANY_KEYS_RETRY_S);
+        }
+        if matches!(self, Self::Refused(control::Error::TooManyStreams(_))) {
+            return Some(whole_seconds(FULL_WAIT));
         }
         let waits_for_others = matches!(self, Self::Refused(control::Error::TooManyWaiting));
         (waits_for_others || self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(2)

@@ -62,7 +62,7 @@ impl Request {
 #[derive(Debug)]
 pub enum Begun {
     /// Carry it out as this actor, and end it with the guard.
-    Proceed(Actor, Running),
+    Proceed(Box<Actor>, Running),
     /// Send the answer of the first call.
     Answered(Answer),
 }
@@ -101,7 +101,7 @@ pub async fn begin(control: &Control, actor: Actor, key: &str, request: Request)
                 keys: control.config.master_keys.clone(),
                 claimed: Some(claimed.clone()),
             };
-            Ok(Begun::Proceed(actor.claiming(claimed), running))
+            Ok(Begun::Proceed(Box::new(actor.claiming(claimed)), running))
         }
         Claimed::Answered(sealed) => match secrets::open_answer(&control.config.master_keys, &id, &sealed) {
             Ok(answer) => Ok(Begun::Answered(answer)),
