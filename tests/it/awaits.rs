@@ -1,5 +1,6 @@
 //! await: calls that wait for an event of a job, whichever comes first, the event or the call.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::api::{Api, Reply, Source, http_client, id};
@@ -50,8 +51,16 @@ async fn replicate(api: &Api) -> Source {
     api.create_source("replicate", &Provider::replicate()).await
 }
 
+/// Pushes an event that is newer than all others, by the millisecond of its id.
 fn push(gateway: &RelayOnly, source: &Source, message: &str, body: &[u8]) {
-    gateway.push_with(source, &[("content-type", "application/json"), ("webhook-id", message)], body);
+    static LAST_MS: Mutex<u64> = Mutex::new(0);
+    let received_at_ms = {
+        let mut last = LAST_MS.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last + 1).max(now_s() * 1_000);
+        *last
+    };
+    let headers = [("content-type", "application/json"), ("webhook-id", message)];
+    gateway.push_received(source, received_at_ms, &headers, body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +156,6 @@ async fn an_expression_ends_a_wait_if_it_is_true_and_one_that_fails_does_not() {
     is_waiting(&call).await;
     // It fails on the first, is false for the second, and true for the third.
     push(&gateway, &source, "m1", &prediction("p1", "starting"));
-    // The order of two events of one millisecond is not known.
-    gateway.api.wait_for_rows("/v1/events?job_key=p1", 1, SOON).await;
     push(&gateway, &source, "m2", progress(10).as_bytes());
     gateway.api.wait_for_rows("/v1/events?job_key=p1", 2, SOON).await;
     is_waiting(&call).await;
