@@ -42,12 +42,14 @@ struct Reader {
     ids: Vec<String>,
     /// The position after each of them.
     positions: Vec<Position>,
+    /// How many statements have read.
+    statements: usize,
 }
 
 impl Reader {
     async fn begin(pool: store::Pool) -> Self {
         let position = changes::begin(&pool).await.expect("a position");
-        Self { pool, position, ids: Vec::new(), positions: Vec::new() }
+        Self { pool, position, ids: Vec::new(), positions: Vec::new(), statements: 0 }
     }
 
     fn take(&mut self, changes: &[Change]) {
@@ -62,6 +64,7 @@ impl Reader {
     /// Reads what can be read now, and returns whether changes wait for a transaction. `rows` are read at a time.
     async fn read(&mut self, rows: i64) -> bool {
         loop {
+            self.statements += 1;
             match changes::read(&self.pool, self.position, rows).await.expect("reads") {
                 Read::Changes(read) => {
                     self.take(&read.changes);
@@ -148,24 +151,24 @@ async fn readers_miss_nothing_and_read_nothing_twice_while_writers_commit_out_of
             })
         })
         .collect();
-    let mut rounds = 0;
     while writing.available_permits() < WRITERS {
         reader.read(3).await;
-        rounds += 1;
     }
+    let statements = reader.statements;
     let mut written = BTreeSet::new();
     for writer in writers {
         written.extend(writer.await.expect("ends"));
     }
     reader.read_all().await;
-    assert!(rounds > 3, "the reader reads while transactions run; seed {seed}");
+    assert!(statements > 3, "the reader reads while transactions run; seed {seed}");
     assert_eq!(reader.ids.iter().cloned().collect::<BTreeSet<_>>(), written, "nothing is missed; seed {seed}");
     assert_eq!(reader.ids.len(), written.len(), "nothing is read twice; seed {seed}");
     assert!(reader.positions.windows(2).all(|pair| pair[0] < pair[1]), "positions grow; seed {seed}");
 
     // A reader that continues after any of the changes, in the middle of a statement too, reads the rest.
     for after in [0, 1, 2, 17, written.len() - 1] {
-        let mut resumed = Reader { pool: pool(&database), position: from, ids: Vec::new(), positions: Vec::new() };
+        let mut resumed =
+            Reader { pool: pool(&database), position: from, ids: Vec::new(), positions: Vec::new(), statements: 0 };
         resumed.position = reader.positions[after].to_string().parse().expect("a position");
         resumed.read_all().await;
         assert_eq!(resumed.ids, reader.ids[after + 1..], "after {after}; seed {seed}");
