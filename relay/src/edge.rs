@@ -94,7 +94,7 @@ impl Edge {
             _ => return Err(FetchError::Transient(answer(response).await)),
         }
         let body = response.bytes().await.map_err(|error| FetchError::Transient(error.to_string()))?;
-        if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
+        if body.len() as u64 != size || hex::encode(Sha256::digest(&body)) != sha256 {
             return Err(FetchError::Permanent(format!(
                 "the body {key} that the message refers to differs from the one that the edge stored (size or SHA-256)"
             )));
@@ -179,12 +179,4 @@ fn describe(status: StatusCode, text: &str) -> String {
     };
     let text: String = text.chars().take(300).collect();
     format!("the edge returned {status}: {text}{hint}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -180,11 +180,7 @@ pub fn open_answer<T: serde::de::DeserializeOwned>(
 }
 
 fn answer_of(id: &[u8; 32]) -> String {
-    format!("idempotency_keys/{}/answer", hex(id))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("idempotency_keys/{}/answer", hex::encode(id))
 }
 
 /// A sealed value that was looked at to seal it with the first key.

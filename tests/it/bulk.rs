@@ -10,25 +10,7 @@ use shared::envelope::{Failure, Verification};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::isolation::tenant;
-
-async fn connect(gateway: &RelayOnly) -> PgConnection {
-    gateway.database.connect().await.expect("connects")
-}
-
-async fn count(database: &mut PgConnection, from: &str) -> i64 {
-    let statement = AssertSqlSafe(format!("select count(*) from {from}"));
-    sqlx::query_scalar(statement).fetch_one(database).await.unwrap_or_else(|error| panic!("{from}: {error}"))
-}
-
-async fn execute(database: &mut PgConnection, statements: &str) {
-    let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(database).await;
-    done.unwrap_or_else(|error| panic!("{statements}: {error}"));
-}
-
-/// The UUID of an id, as SQL.
-fn uuid(id: &str) -> String {
-    format!("'{}'::uuid", id.split('_').nth(1).expect("an id"))
-}
+use crate::operations::{connect, count, execute, uuid};
 
 /// Stores events for a destination that a route leads to. Each has an id and a delivery id of a moment ago, and a body.
 /// `insert` stores their deliveries, which the temporary table `made` describes.

@@ -13,21 +13,14 @@ use shared::id::{DestinationId, EventId};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use crate::operations::{connect, count};
+
 /// A backlog that is cancelled in many chunks.
 const MANY: i64 = 200_000;
 
 /// A random id of the current time, for the row `number`.
 const NEW_ID: &str = "(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
                        || substr(md5(number::text || $1), 1, 3) || '8' || substr(md5(number::text || $1), 4, 15))::uuid";
-
-async fn connect(gateway: &RelayOnly) -> PgConnection {
-    gateway.database.connect().await.expect("connects")
-}
-
-async fn count(database: &mut PgConnection, from: &str) -> i64 {
-    let statement = AssertSqlSafe(format!("select count(*) from {from}"));
-    sqlx::query_scalar(statement).fetch_one(database).await.unwrap_or_else(|error| panic!("{from}: {error}"))
-}
 
 fn of(destination: &str) -> Uuid {
     destination.parse::<DestinationId>().expect("an id").uuid()

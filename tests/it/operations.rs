@@ -17,22 +17,22 @@ use crate::isolation::{Tenant, settled_rows, tenant};
 /// How many more events each customer has, so that a chunk does not delete all of them.
 const MANY: i64 = 5_000;
 
-async fn connect(gateway: &RelayOnly) -> PgConnection {
+pub(crate) async fn connect(gateway: &RelayOnly) -> PgConnection {
     gateway.database.connect().await.expect("connects")
 }
 
-async fn count(database: &mut PgConnection, from: &str) -> i64 {
+pub(crate) async fn count(database: &mut PgConnection, from: &str) -> i64 {
     let statement = AssertSqlSafe(format!("select count(*) from {from}"));
     sqlx::query_scalar(statement).fetch_one(database).await.unwrap_or_else(|error| panic!("{from}: {error}"))
 }
 
-async fn execute(database: &mut PgConnection, statements: &str) {
+pub(crate) async fn execute(database: &mut PgConnection, statements: &str) {
     let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(database).await;
     done.unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
 /// The UUID of an id, as SQL.
-fn uuid(id: &str) -> String {
+pub(crate) fn uuid(id: &str) -> String {
     format!("'{}'::uuid", id.split('_').nth(1).expect("an id"))
 }
 

@@ -96,7 +96,7 @@ pub async fn authenticate_await(control: &Control, token: &str, from: IpAddr) ->
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn still_counts(control: &Control, grant: &Grant) -> Result<bool, Error> {
+async fn still_counts(control: &Control, grant: &Grant) -> Result<bool, Error> {
     Ok(store::jobs::maker_counts(&control.pool, grant.customer, grant.maker_token()).await?)
 }
 

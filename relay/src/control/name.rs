@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::fields::Problems;
+use super::{Actor, Error};
 
 /// The maximum length of a name, in characters.
 pub(crate) const MAX_NAME: usize = 64;
@@ -64,6 +65,29 @@ fn check_customer(name: &str, problems: &mut Problems) {
     if name.starts_with(CUSTOMER_PREFIX) {
         problems.add("name", "must not begin with cus_, which is reserved for ids");
     }
+}
+
+/// The id of an object that a filter names. An id is not looked up, because history outlives its objects; `found` looks
+/// up a name.
+///
+/// # Errors
+/// Returns an error if a query fails. Problems are noted.
+pub(super) async fn id_in_filter<I: FromStr>(
+    actor: &Actor,
+    field: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+    found: impl AsyncFnOnce(&str) -> Result<I, Error>,
+) -> Result<Option<I>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if let (Some(id), _) = id_or_name(text) {
+        return Ok(Some(id));
+    }
+    if actor.listed().is_none() {
+        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
+        return Ok(None);
+    }
+    problems.named(field, text, found(text).await)
 }
 
 /// Reads a text as an id or as a name. Both are `None` if it can be neither.

@@ -402,14 +402,9 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondit
 }
 
 /// The route with this id or name.
-async fn find(control: &Control, actor: &Actor, text: &str) -> Result<RouteRow, Error> {
+pub(super) async fn find(control: &Control, actor: &Actor, text: &str) -> Result<RouteRow, Error> {
     let (id, name) = name::id_or_name(text);
     routes::find(&control.pool, actor.customer()?, id, name).await?.ok_or(Error::NotFound(Noun::Route))
-}
-
-/// The row of the route with this id or name.
-pub(super) async fn saved(control: &Control, actor: &Actor, id: &str) -> Result<RouteRow, Error> {
-    find(control, actor, id).await
 }
 
 /// The id of a route that a filter names. An id is not looked up, because deliveries outlive their route.
@@ -420,16 +415,8 @@ pub(super) async fn id_of(
     text: Option<&str>,
     problems: &mut Problems,
 ) -> Result<Option<RouteId>, Error> {
-    let Some(text) = text else { return Ok(None) };
-    if let (Some(id), _) = name::id_or_name(text) {
-        return Ok(Some(id));
-    }
-    if actor.listed().is_none() {
-        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
-        return Ok(None);
-    }
-    let found = find(control, actor, text).await;
-    problems.named(field, text, found.map(|row| row.id))
+    let found = async |text: &str| Ok(find(control, actor, text).await?.id);
+    name::id_in_filter(actor, field, text, problems, found).await
 }
 
 /// What the store refuses of a route.

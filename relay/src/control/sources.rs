@@ -368,16 +368,8 @@ pub(super) async fn id_of(
     text: Option<&str>,
     problems: &mut Problems,
 ) -> Result<Option<SourceId>, Error> {
-    let Some(text) = text else { return Ok(None) };
-    if let (Some(id), _) = name::id_or_name(text) {
-        return Ok(Some(id));
-    }
-    if actor.listed().is_none() {
-        problems.add(field, "a name belongs to one customer; use an id to select from all customers");
-        return Ok(None);
-    }
-    let found = find(control, actor, text).await;
-    problems.named(field, text, found.map(|row| row.id))
+    let found = async |text: &str| Ok(find(control, actor, text).await?.id);
+    name::id_in_filter(actor, field, text, problems, found).await
 }
 
 /// Waits until the change is active on this replica, writes the source to the edge, and returns it as this change left

@@ -1,8 +1,6 @@
 //! The form of a token and of a session's secret: the text, the hash, and the hint by which a token is told from
 //! others.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 /// The beginning of every token.
@@ -31,10 +29,7 @@ pub(super) fn session_text(random: [u8; RANDOM_BYTES]) -> String {
 }
 
 fn with_prefix(prefix: &str, random: [u8; RANDOM_BYTES]) -> String {
-    random.iter().fold(prefix.to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("{prefix}{}", hex::encode(random))
 }
 
 /// Whether a text has the form of a token. Other texts are not looked up.

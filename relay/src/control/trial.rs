@@ -254,7 +254,7 @@ pub async fn try_out(control: &Control, actor: &Actor, request: RouteTrial) -> R
     let mut problems = Problems::default();
     let saved = match &route {
         Some(id) => {
-            let found = super::routes::saved(control, actor, id).await;
+            let found = super::routes::find(control, actor, id).await;
             problems.named("route", id, found)?
         }
         None => None,

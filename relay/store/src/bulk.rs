@@ -20,7 +20,8 @@ use super::operations::{Chunk, Place};
 use super::replays::counts::{self, Counts};
 use super::search::after;
 use crate::column::{As, Maybe};
-use crate::{Connection, Pool, Result, deliveries};
+use crate::deliveries::{self, Ended};
+use crate::{Connection, Pool, Result};
 
 /// How an operation changes deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,7 +311,10 @@ pub async fn apply(
             let due = held::make_due(connection, &ids, Release::ByCaller).await?;
             applied.undecided = due.iter().any(|due| due.undecided);
         }
-        Change::Cancel => applied.freed = cancel(connection, &ids).await?,
+        Change::Cancel => {
+            let ended = deliveries::end_pending(connection, None, &ids).await?;
+            applied.freed = ended.iter().filter_map(Ended::freed).collect();
+        }
     }
     counts::add(connection, &of_replays(change, changed.iter().copied())).await?;
     taken.iter().for_each(|taken| applied.tally.add(taken.skipped));
@@ -340,29 +344,6 @@ fn of_replays<'t>(change: Change, changed: impl Iterator<Item = &'t Taken>) -> B
         }
     }
     counts
-}
-
-/// Cancels pending deliveries, whose rows are locked. Returns their order keys.
-async fn cancel(connection: &mut Connection, ids: &[Uuid]) -> Result<BTreeSet<(DestinationId, i64)>> {
-    let keys = sqlx::query!(
-        r#"with ended as (
-               delete from pending_deliveries where id = any($1) returning *
-           ), signalled as (
-               insert into delivery_signals (destination_id, delivery_id) select destination_id, id from ended
-           ), moved as (
-               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start, undecided)
-               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
-                      'cancelled by its owner', attempts, schedule_start, undecided
-               from ended
-           )
-           select destination_id as "destination_id!: As<DestinationId>", order_key as "order_key!" from ended
-           where order_key is not null"#,
-        ids
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(keys.into_iter().map(|row| (row.destination_id.into(), row.order_key)).collect())
 }
 
 /// Moves an operation and counts what a chunk has done. The row is locked.

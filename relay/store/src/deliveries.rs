@@ -632,14 +632,31 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &N
     Err(Error::changed("the delivery is moved again and again"))
 }
 
-/// Cancels a delivery if it is pending, and returns whether it was.
-async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry) -> Result<bool> {
-    let mut transaction = pool.begin().await?;
-    let cancelled = sqlx::query!(
+/// A delivery that was cancelled.
+pub(crate) struct Ended {
+    destination_id: DestinationId,
+    order_key: Option<i64>,
+    replay_id: Option<ReplayId>,
+}
+
+impl Ended {
+    /// The order key that it leaves to the next delivery, if it has one.
+    pub(crate) fn freed(&self) -> Option<(DestinationId, i64)> {
+        self.order_key.map(|key| (self.destination_id, key))
+    }
+}
+
+/// Cancels those of these deliveries that are pending, if there is a `customer` only those of it, and signals the owners
+/// of their destinations. The caller counts them for their replays.
+pub(crate) async fn end_pending(
+    connection: &mut Connection,
+    customer: Option<CustomerId>,
+    ids: &[Uuid],
+) -> Result<Vec<Ended>> {
+    let rows = sqlx::query!(
         r#"with ended as (
-               delete from pending_deliveries where customer_id = $1 and id = $2 returning *
-           ), counted as (
-               update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
+               delete from pending_deliveries where id = any($1) and (customer_id = $2 or $2::uuid is null)
+               returning *
            ), signalled as (
                insert into delivery_signals (destination_id, delivery_id) select destination_id, id from ended
            ), moved as (
@@ -648,19 +665,36 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
                       'cancelled by its owner', attempts, schedule_start, undecided
                from ended
-               returning id
            )
-           select ended.destination_id, ended.order_key from moved join ended on ended.id = moved.id"#,
-        customer.uuid(),
-        id.uuid()
+           select destination_id as "destination_id!: As<DestinationId>", order_key,
+                  replay_id as "replay_id!: Maybe<ReplayId>"
+           from ended"#,
+        ids,
+        customer.map(CustomerId::uuid)
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_all(connection)
     .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Ended {
+            destination_id: row.destination_id.into(),
+            order_key: row.order_key,
+            replay_id: row.replay_id.into(),
+        })
+        .collect())
+}
+
+/// Cancels a delivery if it is pending, and returns whether it was.
+async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId, entry: &NewEntry) -> Result<bool> {
+    let mut transaction = pool.begin().await?;
+    let cancelled = end_pending(&mut transaction, Some(customer), &[id.uuid()]).await?.pop();
     let Some(cancelled) = cancelled else { return Ok(false) };
+    let counts = cancelled.replay_id.map(|replay| (replay, Counts::cancelled(1)));
+    replays::counts::add(&mut transaction, &counts.into_iter().collect()).await?;
     audit::record(&mut transaction, entry).await?;
     transaction.commit_changes().await?;
-    if let Some(key) = cancelled.order_key {
-        free_key(pool, DestinationId::from_uuid(cancelled.destination_id), key).await?;
+    if let Some((destination, key)) = cancelled.freed() {
+        free_key(pool, destination, key).await?;
     }
     Ok(true)
 }

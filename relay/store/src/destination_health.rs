@@ -10,10 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::column::As;
-use crate::{Error, Pool, Result};
-
-/// The most pending deliveries that are counted.
-pub const COUNTED: i64 = 10_000;
+use crate::{Pool, Result};
 
 /// The last report about a destination.
 pub struct HealthRow {
@@ -41,7 +38,7 @@ pub struct HealthRow {
 
 /// The pending deliveries of a destination.
 pub struct PendingRow {
-    /// At most [`COUNTED`].
+    /// At most as many as were to be counted.
     pub count: i64,
     pub oldest_due_at: Option<OffsetDateTime>,
 }
@@ -233,48 +230,6 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
     .execute(pool)
     .await?;
     Ok(())
-}
-
-/// The last report of a destination; `None` if nothing has been sent to it yet.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn find(pool: &Pool, destination: DestinationId) -> Result<Option<HealthRow>> {
-    sqlx::query_as!(
-        HealthRow,
-        r#"select breaker as "breaker!: As<BreakerName>", breaker_since, probe_at, back_off_until, reduced_by,
-                  reduced_since, rate_factor, concurrency, in_flight, waiting_fresh, waiting_retry, waiting_replay,
-                  recent_attempts, recent_failures, latency_ms, failing_since, failures, reported_at, learned_since
-           from destination_health where destination_id = $1"#,
-        destination.uuid()
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(Error::from)
-}
-
-/// The number of a destination's pending deliveries, counted up to [`COUNTED`], and when the oldest became due. Held
-/// deliveries are counted, but are never due.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn pending(pool: &Pool, destination: DestinationId) -> Result<PendingRow> {
-    sqlx::query_as!(
-        PendingRow,
-        r#"select (select count(*) from (select from pending_deliveries where destination_id = $1 limit $2) counted)
-                      as "count!",
-                  (select min(first.due_at) from unnest(array[0, 1, 2]::smallint[]) as lanes (lane)
-                   cross join lateral (
-                       select due_at from pending_deliveries pending
-                       where pending.destination_id = $1 and pending.lane = lanes.lane and due_at < 'infinity'
-                       order by due_at limit 1
-                   ) first) as oldest_due_at"#,
-        destination.uuid(),
-        COUNTED
-    )
-    .fetch_one(pool)
-    .await
-    .map_err(Error::from)
 }
 
 fn probe_us(state: BreakerState) -> Option<u64> {

@@ -14,7 +14,10 @@ use super::destination_health::{HealthRow, PendingRow};
 use super::held::CountRow;
 use crate::{Pool, Result};
 
-/// The most pending, and held, deliveries of one destination that are counted for a page.
+/// The most pending deliveries, and held ones of one cause, that are counted for a destination that is shown alone.
+pub const COUNTED_OF_ONE: i64 = 10_000;
+
+/// As [`COUNTED_OF_ONE`], for each destination of a page.
 pub const COUNTED: i64 = 1_000;
 
 /// The counts of each of these sources that belongs to the customer; steps without any activity are left out.
@@ -137,11 +140,16 @@ pub async fn reports(pool: &Pool, destinations: &[DestinationId]) -> Result<Hash
         .collect())
 }
 
-/// The pending deliveries of each of these destinations, counted up to [`COUNTED`].
+/// The pending deliveries of each of these destinations, counted up to `most`, and when the first became due. Held
+/// deliveries are counted, but are never due.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn pending(pool: &Pool, destinations: &[DestinationId]) -> Result<HashMap<DestinationId, PendingRow>> {
+pub async fn pending(
+    pool: &Pool,
+    destinations: &[DestinationId],
+    most: i64,
+) -> Result<HashMap<DestinationId, PendingRow>> {
     let ids: Vec<Uuid> = destinations.iter().map(|id| id.uuid()).collect();
     let mut search = pool.begin_range().await?;
     let rows = sqlx::query!(
@@ -161,7 +169,7 @@ pub async fn pending(pool: &Pool, destinations: &[DestinationId]) -> Result<Hash
                ) lane
            ) first"#,
         &ids,
-        COUNTED
+        most
     )
     .fetch_all(&mut *search)
     .await?;
@@ -169,12 +177,15 @@ pub async fn pending(pool: &Pool, destinations: &[DestinationId]) -> Result<Hash
     Ok(rows.into_iter().map(|found| row(found.id, found.count, found.oldest_due_at)).collect())
 }
 
-/// The held deliveries of each of these destinations by cause, each count up to [`COUNTED`]. Causes without any are left
-/// out.
+/// The held deliveries of each of these destinations by cause, each count up to `most`. Causes without any are left out.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn held(pool: &Pool, destinations: &[DestinationId]) -> Result<HashMap<DestinationId, Vec<CountRow>>> {
+pub async fn held(
+    pool: &Pool,
+    destinations: &[DestinationId],
+    most: i64,
+) -> Result<HashMap<DestinationId, Vec<CountRow>>> {
     let ids: Vec<Uuid> = destinations.iter().map(|id| id.uuid()).collect();
     let by: Vec<&str> = HeldBy::ALL.iter().map(|by| by.name()).collect();
     let mut search = pool.begin_range().await?;
@@ -191,7 +202,7 @@ pub async fn held(pool: &Pool, destinations: &[DestinationId]) -> Result<HashMap
            where counted.count > 0"#,
         &ids,
         &by as &[&str],
-        COUNTED
+        most
     )
     .fetch_all(&mut *search)
     .await?;

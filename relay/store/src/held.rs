@@ -9,9 +9,6 @@ use crate::audit::{self, NewEntry};
 use crate::column::As;
 use crate::{Connection, Error, Pool, Result};
 
-/// The most held deliveries of one cause that are counted.
-pub const COUNTED: i64 = 10_000;
-
 /// How long the relay may take to decide an undecided delivery before an operational event reports it, in seconds.
 const DECIDED_BY_ITSELF_S: f64 = 60.0;
 
@@ -185,37 +182,10 @@ pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release:
 /// The held deliveries of a destination with one cause.
 pub struct CountRow {
     pub held_by: HeldBy,
-    /// At most [`COUNTED`].
+    /// At most as many as were to be counted.
     pub count: i64,
     /// When the oldest of them was held.
     pub since: Option<OffsetDateTime>,
-}
-
-/// Counts a destination's held deliveries by cause, each count up to [`COUNTED`]. Causes without any are left out.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn counts(pool: &Pool, destination: DestinationId) -> Result<Vec<CountRow>> {
-    let by: Vec<&str> = HeldBy::ALL.iter().map(|by| by.name()).collect();
-    sqlx::query_as!(
-        CountRow,
-        r#"select kinds.kind as "held_by!: As<HeldBy>", counted.count as "count!", counted.since
-           from unnest($2::text[]) as kinds (kind)
-           cross join lateral (
-               select count(*) as count, min(held_at) as since from (
-                   select held_at from pending_deliveries pending
-                   where pending.destination_id = $1 and pending.held_by = kinds.kind and pending.due_at = 'infinity'
-                   order by pending.held_at limit $3
-               ) held
-           ) counted
-           where counted.count > 0"#,
-        destination.uuid(),
-        &by as &[&str],
-        COUNTED
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(Error::from)
 }
 
 /// A destination that has held deliveries of one cause, for which no operational event has been stored yet.

@@ -10,13 +10,14 @@ use model::health::BreakerName;
 use model::held_by::HeldBy;
 use serde::Serialize;
 use shared::id::DestinationId;
-use store::destination_health::{self, COUNTED, HealthRow, PendingRow};
+use store::destination_health::{HealthRow, PendingRow};
 use store::destinations::DestinationRow;
-use store::figures;
+use store::figures::{self, COUNTED, COUNTED_OF_ONE};
 use store::held::CountRow;
 use utoipa::ToSchema;
 
 use super::find;
+use crate::control::error::Noun;
 use crate::control::rate::RateLimit;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Scope, schema};
@@ -181,37 +182,36 @@ pub struct Held {
 pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<DestinationHealth, Error> {
     actor.require(Scope::Read)?;
     let destination = find(control, actor, id).await?;
-    let report = destination_health::find(&control.pool, destination.id).await?;
-    let pending = destination_health::pending(&control.pool, destination.id).await?;
-    let held = store::held::counts(&control.pool, destination.id).await?;
-    let id = destination.id;
-    let unusable = control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
-    let health = view(destination, report, &pending, COUNTED);
-    let held = held.into_iter().map(|row| held_view(row, store::held::COUNTED)).collect();
-    Ok(DestinationHealth { unusable, held, ..health })
+    let shown = of_rows(control, vec![destination], COUNTED_OF_ONE).await?.pop();
+    shown.ok_or(Error::NotFound(Noun::Destination))
 }
 
 /// The health of those of these destinations that belong to the actor's customer, in this order. Deliveries are counted
-/// up to [`figures::COUNTED`].
+/// up to [`COUNTED`].
 pub(in crate::control) async fn several(
     control: &Control,
     actor: &Actor,
     ids: &[DestinationId],
 ) -> Result<Vec<DestinationHealth>, Error> {
     let found = store::destinations::find_several(&control.pool, actor.customer()?, ids).await?;
-    let owned: Vec<DestinationId> = found.iter().map(|row| row.id).collect();
-    let mut rows: HashMap<DestinationId, DestinationRow> = found.into_iter().map(|row| (row.id, row)).collect();
-    let mut reports = figures::reports(&control.pool, &owned).await?;
-    let mut pending = figures::pending(&control.pool, &owned).await?;
-    let mut held = figures::held(&control.pool, &owned).await?;
+    let mut found: HashMap<DestinationId, DestinationRow> = found.into_iter().map(|row| (row.id, row)).collect();
+    of_rows(control, ids.iter().filter_map(|id| found.remove(id)).collect(), COUNTED).await
+}
+
+/// The health of these destinations. Deliveries are counted up to `most`.
+async fn of_rows(control: &Control, rows: Vec<DestinationRow>, most: i64) -> Result<Vec<DestinationHealth>, Error> {
+    let ids: Vec<DestinationId> = rows.iter().map(|row| row.id).collect();
+    let mut reports = figures::reports(&control.pool, &ids).await?;
+    let mut pending = figures::pending(&control.pool, &ids, most).await?;
+    let mut held = figures::held(&control.pool, &ids, most).await?;
     let snapshot = control.configuration.current();
-    let health = ids.iter().filter_map(|id| {
-        let pending = pending.remove(id).unwrap_or(PendingRow { count: 0, oldest_due_at: None });
-        let health = view(rows.remove(id)?, reports.remove(id), &pending, figures::COUNTED);
-        let unusable = snapshot.unusable.get(id).map(|unusable| unusable.reason.clone());
-        let held = held.remove(id).unwrap_or_default();
-        let held = held.into_iter().map(|row| held_view(row, figures::COUNTED)).collect();
-        Some(DestinationHealth { unusable, held, ..health })
+    let health = rows.into_iter().map(|row| {
+        let id = row.id;
+        let pending = pending.remove(&id).unwrap_or(PendingRow { count: 0, oldest_due_at: None });
+        let unusable = snapshot.unusable.get(&id).map(|unusable| unusable.reason.clone());
+        let held = held.remove(&id).unwrap_or_default();
+        let held = held.into_iter().map(|row| held_view(row, most)).collect();
+        DestinationHealth { unusable, held, ..view(row, reports.remove(&id), &pending, most) }
     });
     Ok(health.collect())
 }
