@@ -5,8 +5,8 @@
 //! the transaction of a change, because a NOTIFY in it would let only one transaction commit at a time. If an
 //! announcement is lost, a slow poll finds the changes.
 //!
-//! What the task reads goes through bounded channels. A follower that is too slow is told so, and reads the database
-//! again.
+//! What the task reads goes through bounded channels. A follower that is too slow gets a sign that it has missed
+//! something, and reads the database again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,7 +54,7 @@ struct Shared {
     followers: Mutex<Followers>,
     /// Woken when there is a first follower.
     wake: Notify,
-    /// Whether changes are being read: every change that is committed from now on will be handed over.
+    /// Whether changes are being read: followers receive every change that is committed from now on.
     following: watch::Sender<bool>,
     stored: broadcast::Sender<Stored>,
     batches: broadcast::Sender<Arc<Batch>>,
@@ -69,7 +69,7 @@ struct Followers {
     batches: usize,
 }
 
-/// What a follower of stored events is told.
+/// What a follower of stored events receives.
 #[derive(Debug, Clone)]
 pub enum Stored {
     /// These events were stored or changed: an event that is released from quarantine is new to many.
@@ -113,7 +113,7 @@ pub struct Batches {
     receiver: broadcast::Receiver<Arc<Batch>>,
 }
 
-/// What a follower of all changes is told.
+/// What a follower of all changes receives.
 #[derive(Debug, Clone)]
 pub enum Followed {
     Batch(Arc<Batch>),
@@ -165,8 +165,9 @@ impl Default for Tail {
 }
 
 impl Tail {
-    /// Follows the events that are stored, and those that are released. Every event whose transaction commits after this returned will be handed
-    /// over, usually within 50 ms. While the database is away this waits.
+    /// Follows the events that are stored, and those that are released. The follower receives every event whose
+    /// transaction commits after this function has returned, usually within 50 ms. While the database is unavailable,
+    /// the function waits.
     pub async fn stored(&self) -> StoredEvents {
         self.followers().stored += 1;
         let stored = StoredEvents { tail: self.clone(), receiver: self.shared.stored.subscribe() };
@@ -192,7 +193,7 @@ impl Tail {
         self.shared.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The followers, unless there are none. Then changes are no longer read, before anyone can begin to follow.
+    /// The followers; `None` if there are none. Then the task stops reading, under the lock that a new follower takes.
     fn followed(&self) -> Option<Followers> {
         let followers = self.followers();
         if followers.stored + followers.batches == 0 {
@@ -275,7 +276,7 @@ impl Reader {
         next
     }
 
-    /// Waits for a follower. A connection that nobody needs for a while is closed.
+    /// Waits for a follower. The connection for announcements is closed if there has been none for a while.
     async fn rest(&mut self) {
         if self.listener.is_some() {
             tokio::select! {
@@ -300,7 +301,7 @@ impl Reader {
             () = sleep(pause) => None,
         };
         if let Some(error) = lost {
-            tracing::warn!(%error, "the relay no longer hears of changes at once; connecting again");
+            tracing::warn!(%error, "the connection for announcements of changes was lost; until it is open again the relay finds changes by polling every second");
             self.listener = None;
         }
     }
@@ -312,7 +313,9 @@ impl Reader {
         }
         match Listener::open(&self.pool).await {
             Ok(listener) => self.listener = Some(listener),
-            Err(error) => tracing::warn!(%error, "the relay does not hear of changes at once; retrying"),
+            Err(error) => {
+                tracing::warn!(%error, "could not open the connection for announcements of changes; until it is open the relay finds changes by polling every second")
+            }
         }
         // The connection may have been lost because another server has taken over, so the history is looked at again.
         if let (Some(position), Ok(now)) = (self.position, changes::begin(&self.pool).await)
@@ -323,7 +326,7 @@ impl Reader {
         self.listen_at = Instant::now() + AGAIN_AFTER;
     }
 
-    /// Reads the changes since the last read and hands them over.
+    /// Reads the changes since the last read and sends them to the followers.
     async fn read(&mut self, followers: Followers, wait: Duration) -> Result<After> {
         let Some(position) = self.position else {
             let now = changes::begin(&self.pool).await?;
@@ -361,7 +364,7 @@ impl Reader {
         Ok(if after == After::Delayed && !is_quiet && wait > ANNOUNCED_EVERY { After::More } else { after })
     }
 
-    /// Begins to hand over what is committed from now on.
+    /// Begins to send what is committed from now on to the followers.
     fn begin(&mut self, now: Position) {
         self.position = Some(now);
         let _ = self.tail.shared.batches.send(Arc::new(Batch { from: now, to: now, items: Vec::new() }));

@@ -24,8 +24,8 @@ pub const MAX_WAITERS: usize = 10_000;
 /// that no token can take the places of all others.
 pub const MAX_WAITERS_OF_TOKEN: usize = 5_000;
 
-/// The address of a job: a hash of its source and its key. If two jobs had the same one, the waiters of one would look
-/// in vain when the other has an event.
+/// The address of a job: a hash of its source and its key. If two jobs had the same one, an
+/// event of one would wake the waiters of the other, which would look and find nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JobAddress(u128);
 

@@ -1,8 +1,8 @@
 //! The decision about a request to a source: whether it is an event, a handshake or neither, whether it verifies, and
 //! what becomes of it.
 //!
-//! The edge carries the decision out. Whoever has a whole request and the configuration of its source can make the same
-//! decision: see [`whole`].
+//! The edge carries the decision out. The relay makes the same decision about a request that a caller pastes: see
+//! [`whole`].
 
 mod head;
 mod purpose;

@@ -115,8 +115,8 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// connections are closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, with at most as many connections at a time as there is `room` for. Then it accepts no more connections, and
-/// waits until the requests in flight have been answered.
+/// Serves until `stop`, with at most as many connections at a time as there is `room` for. Then it accepts no more
+/// connections, and waits until the requests in flight have been answered.
 pub async fn serve(listener: TcpListener, router: Router, room: Room, patience: Patience, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(room.connections));
     let waiting = Arc::new(Semaphore::new(room.waiting));

@@ -1,7 +1,7 @@
 //! Await tokens: with which a browser awaits one job.
 //!
 //! A token is not stored. It contains what it allows, sealed with the master key, so that making one writes nothing and
-//! nobody can change it. It counts no longer than the token with which it was made, and than its customer.
+//! nobody can change it. It ends when the token with which it was made ends, or when its customer is deleted.
 
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, SourceId, TokenId};

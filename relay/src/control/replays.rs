@@ -164,11 +164,10 @@ pub struct Replay {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub customer: Option<String>,
-    /// `running`: the replay is creating deliveries. `paused`: a caller has paused the replay, and it creates no deliveries
-    /// until it is resumed. `completed`: all deliveries have been created; the field `pending`
-    /// counts those that have not ended yet. `cancelled`: an operator cancelled the replay, or its destination was
-    /// deleted. `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created
-    /// are kept.
+    /// `running`: the replay is creating deliveries. `paused`: a caller has paused the replay, and it creates no
+    /// deliveries until it is resumed. `completed`: all deliveries have been created; the field `pending` counts those
+    /// that have not ended yet. `cancelled`: an operator cancelled the replay, or its destination was deleted. `failed`:
+    /// Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
     #[schema(value_type = schema::ReplayState)]
     pub state: ReplayState,
     /// The filter.

@@ -352,7 +352,7 @@ impl Stream {
                         Err(error) => self.fail(&error).await,
                     }
                 }
-                // The next stream from this position is told why.
+                // The response to the next stream from this position says why.
                 Next::Read(Ok(Read::Foreign | Read::TooOld)) => self.stage = Stage::Ended,
                 Next::Read(Err(error)) => self.fail(&error).await,
             }

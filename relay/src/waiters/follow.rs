@@ -17,7 +17,7 @@ pub async fn run(waiters: Arc<Waiters>, tail: Tail, stop: CancellationToken) {
         loop {
             waiters.first().await;
             let mut stored = tail.stored().await;
-            // What was stored before is not handed over.
+            // The tail does not report what was stored before.
             waiters.wake_all();
             if !wake(&waiters, &mut stored).await {
                 return;

@@ -188,7 +188,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A connection that is told of [`announce`] by any replica.
+/// A connection that receives the announcements ([`announce`]) of all replicas.
 pub struct Listener {
     listener: sqlx::postgres::PgListener,
 }

@@ -13,7 +13,7 @@ use crate::{Error, Pool, Result};
 pub type JobOf<'a> = (SourceId, &'a str);
 
 /// The newest events of each of these jobs, at most `each`: the index of the job, and the event. Events in quarantine
-/// are left out: nobody has vouched for them. With `ends_only` only events that end their job are found.
+/// are left out, because they may be forged. With `ends_only` only events that end their job are found.
 ///
 /// # Errors
 /// Returns an error if the query fails.

@@ -1,4 +1,4 @@
-//! The decision about a request that is there as a whole.
+//! The decision about a request whose head and body are both known.
 
 use super::{
     Decision, Head, Refusal, Source, decide, kept_bytes, may_be_no_event, over_rate, refused_by_head, refuses,

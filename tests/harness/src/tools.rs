@@ -11,6 +11,7 @@ mod programs;
 mod python;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 
 pub use example::receiver;
 pub use hash::{hash_of, short_hash};
@@ -34,6 +35,25 @@ impl Lock {
     pub fn take() -> Result<Self> {
         prepare::Lock::take().map(Self).map_err(Error::new)
     }
+}
+
+/// Returns a folder of the cache that `install` has filled, once for all processes and clones: its name contains a hash
+/// of what is installed. What an interrupted installation has left is removed first.
+fn installed_once(folder: PathBuf, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let stamp = folder.join(".tidegate-installed");
+    if stamp.is_file() {
+        return Ok(folder);
+    }
+    let _lock = Lock::take()?;
+    if stamp.is_file() {
+        return Ok(folder);
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
+    }
+    install(&folder)?;
+    std::fs::write(&stamp, "").doing(|| format!("cannot write {}", stamp.display()))?;
+    Ok(folder)
 }
 
 /// Returns a free port of 127.0.0.1, for programs that cannot choose one themselves.

@@ -13,7 +13,7 @@ use crate::verify::request::View;
 use crate::verify::signature::Candidate;
 use crate::verify::trace::{MAX_SIGNED_PREVIEW_BYTES, SignedContent, SignedTime, Step, StepKind, unit};
 
-/// What stands for a secret in the signed content that is shown.
+/// The text that replaces a secret in the signed content that is shown.
 const SECRET: &[u8] = b"{secret}";
 
 impl MacVerifier {

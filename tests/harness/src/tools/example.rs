@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Lock;
+use super::installed_once;
 use crate::error::{Doing as _, Error, Result};
 use crate::page::Page;
 use crate::place;
@@ -43,33 +43,21 @@ fn install(name: &str, heading: &str) -> Result<PathBuf> {
     let hash = hex::encode(&hash.finalize()[..6]);
     // Named by the content, so that a clone with another program has a folder of its own.
     let folder = place::cache().join("tools").join(format!("receiver-{name}-{hash}"));
-    let stamp = folder.join(".tidegate-installed");
-    if stamp.is_file() {
-        return Ok(folder);
-    }
-    let _lock = Lock::take()?;
-    if stamp.is_file() {
-        return Ok(folder);
-    }
-    // An interrupted installation cannot be used.
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
-    }
-    for file in &files {
-        let to = folder.join(file);
-        let parent = to.parent().unwrap_or(&folder);
-        std::fs::create_dir_all(parent).doing(|| format!("cannot create {}", parent.display()))?;
-        std::fs::copy(source.join(file), &to).doing(|| format!("cannot write {}", to.display()))?;
-    }
-    let mut command = Command::new("bash");
-    command.args(["-eu", "-c", &block]).current_dir(&folder);
-    // The program is built in its own folder, not among those of this workspace.
-    command.env_remove("CARGO_TARGET_DIR");
-    let what = format!("installing the receiver in examples/receivers/{name} (up to two minutes)");
-    let advice = "it needs the network, for the package registry: check it, then start again";
-    prepare::run(&what, &mut command, advice).map_err(Error::new)?;
-    std::fs::write(&stamp, hash).doing(|| format!("cannot write {}", stamp.display()))?;
-    Ok(folder)
+    installed_once(folder, |folder| {
+        for file in &files {
+            let to = folder.join(file);
+            let parent = to.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).doing(|| format!("cannot create {}", parent.display()))?;
+            std::fs::copy(source.join(file), &to).doing(|| format!("cannot write {}", to.display()))?;
+        }
+        let mut command = Command::new("bash");
+        command.args(["-eu", "-c", &block]).current_dir(folder);
+        // The program is built in its own folder, not among those of this workspace.
+        command.env_remove("CARGO_TARGET_DIR");
+        let what = format!("installing the receiver in examples/receivers/{name} (up to two minutes)");
+        let advice = "it needs the network, for the package registry: check it, then start again";
+        prepare::run(&what, &mut command, advice).map_err(Error::new)
+    })
 }
 
 /// Adds the files below a folder, without what an installation creates there.

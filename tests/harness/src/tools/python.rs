@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Lock;
+use super::installed_once;
 use crate::error::{Doing as _, Error, Result};
 use crate::place;
 
@@ -66,23 +66,11 @@ fn install(environment: &Environment) -> Result<PathBuf> {
     let wanted = hex::encode(Sha256::digest(listed));
     let name = format!("{}-{}", environment.name, wanted.get(..12).unwrap_or(&wanted));
     let folder = place::cache().join("tools").join(name);
-    let stamp = folder.join(".tidegate-installed");
-    if stamp.is_file() {
-        return Ok(folder);
-    }
-    let _lock = Lock::take()?;
-    if stamp.is_file() {
-        return Ok(folder);
-    }
-    // An interrupted installation cannot be used.
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
-    }
-    prepare::run("creating a Python environment", Command::new("python3").args(["-m", "venv"]).arg(&folder), ADVICE)
-        .and_then(|()| fetch(&folder, &requirements, environment.what))
-        .map_err(|error| Error::new(format!("{}: {error}", environment.user)))?;
-    std::fs::write(&stamp, wanted).doing(|| format!("cannot write {}", stamp.display()))?;
-    Ok(folder)
+    installed_once(folder, |folder| {
+        prepare::run("creating a Python environment", Command::new("python3").args(["-m", "venv"]).arg(folder), ADVICE)
+            .and_then(|()| fetch(folder, &requirements, environment.what))
+            .map_err(|error| Error::new(format!("{}: {error}", environment.user)))
+    })
 }
 
 fn fetch(folder: &Path, requirements: &Path, what: &str) -> prepare::Result<()> {
