@@ -20,6 +20,7 @@ pub mod history;
 pub mod idle;
 pub mod kill;
 pub mod migration;
+pub mod read;
 pub mod replay;
 pub mod replicas;
 pub mod replicas_kill;
@@ -78,6 +79,11 @@ pub const ALL: &[Case] = &[
         name: "history",
         what: "with ten million deliveries in history",
         run: |options| Box::pin(history::run(options)),
+    },
+    Case {
+        name: "read",
+        what: "calls that read, and the search in bodies, with ten million events in history",
+        run: |options| Box::pin(read::run(options)),
     },
     Case {
         name: "replicas",

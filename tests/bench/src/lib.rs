@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod case;
 pub mod figure;
+pub mod history;
 pub mod limits;
 pub mod load;
 pub mod machine;
