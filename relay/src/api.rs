@@ -21,12 +21,11 @@ use self::auth::AWAIT_TOKEN_PARAMETER;
 use self::known::Known;
 use self::problem::ApiError;
 use self::site::SECURE_COOKIE;
-use crate::App;
 use crate::control::{self, Control};
 
 mod acting;
 pub mod audit;
-mod auth;
+pub(crate) mod auth;
 pub mod await_tokens;
 pub mod awaits;
 pub(crate) mod conditions;
@@ -53,7 +52,7 @@ pub mod routes;
 pub mod server;
 pub mod sessions;
 mod sign_in;
-mod site;
+pub(crate) mod site;
 pub mod sources;
 pub mod stats;
 pub mod stream;
@@ -63,11 +62,10 @@ pub mod unreadable;
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1_000_000;
 
-/// The whole API.
-pub fn router(app: &App) -> Router {
+/// The whole API, with the pages of other interfaces beside it.
+pub fn router(control: Control, pages: Router) -> Router {
     let description = description();
     let json = description.to_string();
-    let control = Control::of(app);
     let known = Known::of(&description);
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
@@ -88,6 +86,7 @@ pub fn router(app: &App) -> Router {
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
         )
         .merge(sign_in)
+        .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)
         .fallback(not_found)

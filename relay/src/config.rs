@@ -71,6 +71,8 @@ settings! {
         "the IP address and port that the REST API listens on";
     PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
         "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
+    DASHBOARD = "TIDEGATE_DASHBOARD", Some("on"),
+        "`on` or `off`: whether the relay serves the dashboard, at `/dashboard`";
     CORS_ORIGINS = "TIDEGATE_CORS_ORIGINS", Some(""),
         "the origins of web pages that may await jobs (`GET /v1/await/{source}/{key}`) with an await token, separated by commas, such as `https://app.example.com`. Other calls are never allowed to pages of other origins";
     API_REQUESTS_PER_MINUTE = "TIDEGATE_API_REQUESTS_PER_MINUTE", Some("30000"),
@@ -127,6 +129,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL under which browsers reach the relay.
     pub public_url: Option<Url>,
+    /// Whether the dashboard is served.
+    pub dashboard: bool,
     /// The origins of web pages that may await jobs, as browsers write them.
     pub cors_origins: Vec<String>,
     /// How many requests a caller of the API may make in a minute.
@@ -193,6 +197,11 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
         text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
     let public_url = reader.parse(&PUBLIC_URL, public_url);
+    let dashboard = reader.parse(&DASHBOARD, |text| match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    });
     let cors_origins = reader.parse(&CORS_ORIGINS, cors_origins);
     let api_requests_per_minute = reader.parse(&API_REQUESTS_PER_MINUTE, |text| within(text, 60, 10_000_000));
     let oidc = oidc::read(&mut reader, public_url.as_ref());
@@ -242,6 +251,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             },
             listen: listen?,
             public_url: public_url?,
+            dashboard: dashboard?,
             cors_origins: cors_origins?,
             api_requests_per_minute: u32::try_from(api_requests_per_minute?).ok()?,
             oidc: oidc?,

@@ -58,6 +58,7 @@ pub mod fields;
 pub mod given;
 pub mod idempotency;
 pub(crate) mod name;
+pub mod names;
 pub mod operations;
 pub mod overview;
 mod owners;
@@ -149,6 +150,12 @@ impl Control {
     #[must_use]
     pub fn public_url(&self) -> Option<&Url> {
         self.config.public_url.as_ref()
+    }
+
+    /// Whether people can sign in with an OpenID Connect provider.
+    #[must_use]
+    pub const fn has_provider(&self) -> bool {
+        self.oidc.is_some()
     }
 
     /// The origins of web pages that may await jobs.

@@ -10,6 +10,7 @@ pub mod body_retention;
 pub mod config;
 pub mod configuration;
 pub mod control;
+pub mod dashboard;
 pub mod deleting;
 pub mod deliver;
 pub mod descriptors;

@@ -86,7 +86,7 @@ fn without_token(uri: &Uri) -> Option<Uri> {
 }
 
 /// The address of the caller.
-fn caller(extensions: &Extensions) -> IpAddr {
+pub(crate) fn caller(extensions: &Extensions) -> IpAddr {
     // Only in tests a request comes without a connection.
     extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address)
 }
@@ -97,7 +97,7 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The id of a request, as its response and the log have it.
-pub(super) fn request_id(extensions: &Extensions) -> Option<String> {
+pub(crate) fn request_id(extensions: &Extensions) -> Option<String> {
     extensions.get::<RequestId>()?.header_value().to_str().ok().map(str::to_owned)
 }
 

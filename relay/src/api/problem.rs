@@ -84,6 +84,13 @@ pub struct Problem {
 }
 
 impl ApiError {
+    /// Logs the cause, if it concerns the operator.
+    pub(crate) fn log(&self) {
+        if let Self::Refused(error) = self {
+            log(error);
+        }
+    }
+
     /// The document that is sent to the caller.
     #[must_use]
     pub fn problem(&self) -> Problem {
@@ -379,9 +386,7 @@ fn log(error: &control::Error) {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Refused(error) = &self {
-            log(error);
-        }
+        self.log();
         let (status, ..) = self.class();
         let retry_after = self.retry_after_s();
         let mut response = (status, Json(self.problem())).into_response();

@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 /// The name of the session's cookie behind TLS. A browser accepts the prefix `__Host-` only from this very host, over
 /// TLS and for all paths, so no other host of the domain can set it.
-pub(super) const SECURE_COOKIE: &str = "__Host-tidegate";
+pub(crate) const SECURE_COOKIE: &str = "__Host-tidegate";
 
 /// The name of the session's cookie over plain HTTP, for which browsers refuse the prefix.
 const PLAIN_COOKIE: &str = "tidegate";
@@ -25,7 +25,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The site of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// Its origin, as browsers write it.
     origin: String,
     is_secure: bool,
@@ -37,7 +37,7 @@ impl Site {
     /// The site of a request: the configured one, or else the host that the request names. `None` if it names none.
     ///
     /// A page of another site can choose neither `Host` nor `X-Forwarded-Proto` of a request that has a cookie.
-    pub(super) fn of(public_url: Option<&Url>, headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(public_url: Option<&Url>, headers: &HeaderMap) -> Option<Self> {
         if let Some(url) = public_url {
             let origin = url.origin().ascii_serialization();
             return Some(Self { origin, is_secure: url.scheme() == "https", is_trusted: true });
@@ -54,38 +54,38 @@ impl Site {
 
     /// Whether sessions are made for it: it has TLS, or the operator has configured it, or its requests do not
     /// leave this machine.
-    pub(super) fn may_have_sessions(&self) -> bool {
+    pub(crate) fn may_have_sessions(&self) -> bool {
         self.is_secure || self.is_trusted
     }
 
     /// The secret of the session of a request; `None` if it has no cookie of a session.
-    pub(super) fn session(&self, headers: &HeaderMap) -> Option<String> {
+    pub(crate) fn session(&self, headers: &HeaderMap) -> Option<String> {
         self.cookie(headers, self.session_name())
     }
 
     /// The header `Set-Cookie` that gives a session to the browser.
-    pub(super) fn new_session(&self, secret: &str, lifetime: Duration) -> HeaderValue {
+    pub(crate) fn new_session(&self, secret: &str, lifetime: Duration) -> HeaderValue {
         self.set(self.session_name(), secret, lifetime)
     }
 
     /// The header `Set-Cookie` that makes the browser forget its session.
-    pub(super) fn no_session(&self) -> HeaderValue {
+    pub(crate) fn no_session(&self) -> HeaderValue {
         self.set(self.session_name(), "", Duration::ZERO)
     }
 
     /// What the browser remembers of a sign-in with OpenID Connect.
-    pub(super) fn sign_in(&self, headers: &HeaderMap) -> Option<String> {
+    pub(crate) fn sign_in(&self, headers: &HeaderMap) -> Option<String> {
         self.cookie(headers, self.sign_in_name())
     }
 
     /// The header `Set-Cookie` that lets the browser remember a sign-in. The cookie is sent when the provider sends the
     /// browser back, because that is a navigation (`SameSite=Lax`).
-    pub(super) fn new_sign_in(&self, remembered: &str, lifetime: Duration) -> HeaderValue {
+    pub(crate) fn new_sign_in(&self, remembered: &str, lifetime: Duration) -> HeaderValue {
         self.set(self.sign_in_name(), remembered, lifetime)
     }
 
     /// The header `Set-Cookie` that makes the browser forget a sign-in.
-    pub(super) fn no_sign_in(&self) -> HeaderValue {
+    pub(crate) fn no_sign_in(&self) -> HeaderValue {
         self.set(self.sign_in_name(), "", Duration::ZERO)
     }
 
@@ -131,7 +131,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
 ///
 /// # Errors
 /// Returns what shows that it comes from elsewhere.
-pub(super) fn check_origin(site: &Site, headers: &HeaderMap) -> Result<(), &'static str> {
+pub(crate) fn check_origin(site: &Site, headers: &HeaderMap) -> Result<(), &'static str> {
     match headers.get(ORIGIN) {
         Some(origin) if origin.as_bytes() != site.origin.as_bytes() => {
             Err("the header Origin does not name the relay's own origin")
@@ -145,7 +145,7 @@ pub(super) fn check_origin(site: &Site, headers: &HeaderMap) -> Result<(), &'sta
 ///
 /// # Errors
 /// Returns what shows that it may come from elsewhere.
-pub(super) fn check(site: &Site, method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
+pub(crate) fn check(site: &Site, method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
     let only_reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     match headers.get(ORIGIN) {
         Some(origin) if origin.as_bytes() == site.origin.as_bytes() => {}

@@ -153,7 +153,7 @@ fn scopes_of(mapped: &[Group], groups: &[String]) -> Scopes {
 }
 
 /// Whether a text is a path of the relay, and leads a browser to no other host.
-fn is_own_path(text: &str) -> bool {
+pub(crate) fn is_own_path(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'<' | b'>');
     text.len() <= MAX_RETURN_TO && text.starts_with('/') && !text.starts_with("//") && text.bytes().all(is_plain)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -10,13 +11,14 @@ use tokio::time::Instant;
 
 use super::parts::Parts;
 use crate::api::server::Patience;
+use crate::control::Control;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, body_retention, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
+    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
     streams, sync, tail, undecided, unreadable, waiters, waiting,
 };
 
@@ -77,7 +79,9 @@ impl Tasks {
 }
 
 fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>) {
-    let (router, room) = (api::router(app), descriptors::api_room(files, &app.config));
+    let control = Control::of(app);
+    let pages = if app.config.dashboard { dashboard::router(control.clone()) } else { Router::new() };
+    let (router, room) = (api::router(control, pages), descriptors::api_room(files, &app.config));
     let serving = api::server::serve(listener, router, room, Patience::default(), group.stop_signal());
     group.spawn("REST API", serving);
 }
