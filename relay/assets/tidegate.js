@@ -32,8 +32,8 @@ function showTimes() {
   }
 }
 
-// Live: one stream of changes for all tabs of the browser. A part of a page that has `data-live` is read again when
-// something has changed, unless the viewer scrolls, selects or types: then a button offers the new state.
+// Live: one stream for all tabs of the browser says that something has changed. Then the part of the page with the id
+// `live` is read again, unless the viewer scrolls, selects or types: then a button offers the new state.
 
 const CHANNEL = "tidegate-changes";
 const REFRESH_MS = 2000;
@@ -72,9 +72,7 @@ function open(url) {
   source = new EventSource(url);
   source.onopen = () => tell({ state: "live" });
   source.onerror = () => tell({ state: source.readyState === EventSource.CLOSED ? "off" : "retrying" });
-  for (const kind of ["event_stored", "event_state_changed", "attempt_made", "delivery_state_changed"]) {
-    source.addEventListener(kind, () => tell({ kind }));
-  }
+  source.addEventListener("changed", () => tell({ changed: true }));
 }
 
 function tell(message) {
@@ -86,7 +84,7 @@ function received(message) {
   if (message.state === "live") say("live", "Live");
   else if (message.state === "retrying") say("retrying", "Reconnecting");
   else if (message.state === "off") say("off", "Not live: reload the page");
-  else if (live.dataset.live.split(" ").includes(message.kind)) changed();
+  else if (message.changed) changed();
 }
 
 function disconnect() {
@@ -131,7 +129,7 @@ function offer() {
   document.getElementById("content").prepend(button);
 }
 
-if (live) {
+if (live?.dataset.live !== undefined) {
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) disconnect();
     else { connect(); changed(); }

@@ -26,6 +26,7 @@ use crate::edge::push::Pusher;
 use crate::engine_handle::Handle;
 use crate::last_use::LastUse;
 use crate::oidc::Oidc;
+use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::streams::Streams;
 use crate::tail::Tail;
@@ -65,6 +66,7 @@ mod owners;
 pub mod page;
 mod patch;
 pub mod providers;
+pub mod pulses;
 pub mod rate;
 pub mod ready;
 mod record;
@@ -115,6 +117,7 @@ pub struct Control {
     oidc: Option<Arc<Oidc>>,
     tail: Tail,
     streams: Arc<Streams>,
+    pulse: Pulse,
 }
 
 impl Control {
@@ -143,6 +146,7 @@ impl Control {
             oidc: app.oidc.clone(),
             tail: app.tail.clone(),
             streams: Arc::clone(&app.streams),
+            pulse: app.pulse.clone(),
         }
     }
 

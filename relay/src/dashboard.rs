@@ -20,6 +20,7 @@ use crate::control::Control;
 
 mod alerts;
 mod assets;
+mod changes;
 mod curve;
 mod events;
 mod failure;
@@ -52,6 +53,7 @@ pub fn router(control: Control) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
+        .route("/dashboard/changes", get(changes::follow))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
@@ -60,7 +62,9 @@ pub fn router(control: Control) -> Router {
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
-    let compressed = CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
+    let compressed = CompressionLayer::new()
+        .gzip(true)
+        .compress_when(SizeAbove::new(512).and(NotForContentType::const_new("font/")).and(NotForContentType::SSE));
     pages
         .merge(open)
         .layer(axum::middleware::map_response(guarded))

@@ -29,6 +29,7 @@ pub mod oidc;
 pub mod operations;
 pub mod over_rate;
 pub mod pull;
+pub mod pulse;
 pub mod readiness;
 pub mod recheck;
 pub mod replay;
@@ -75,6 +76,8 @@ pub struct App {
     pub last_use: Arc<last_use::LastUse>,
     /// Hands changes of events and deliveries to what waits for them.
     pub tail: tail::Tail,
+    /// Tells viewers of pages that something has changed.
+    pub pulse: pulse::Pulse,
     /// The streams of changes that are open on this replica.
     pub streams: Arc<streams::Streams>,
     /// The OpenID Connect provider, if one is configured.

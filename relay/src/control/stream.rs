@@ -236,12 +236,7 @@ pub async fn open(control: &Control, actor: &Actor, request: StreamRequest) -> R
     };
     let selection = select(control, actor, &request, &mut problems).await?;
     problems.finish()?;
-    let caller = match actor.who() {
-        Who::Root => Caller::Root,
-        Who::Token { id, .. } => Caller::Token(*id),
-        Who::Session(session) => Caller::Session(session.id),
-    };
-    let place = control.streams.enter(caller).map_err(Error::TooManyStreams)?;
+    let place = control.streams.enter(caller(actor)).map_err(Error::TooManyStreams)?;
     // Before the position is checked, so that nothing can be dropped unnoticed in between.
     let following = control.tail.batches();
     let now = changes::begin(&control.pool).await?;
@@ -262,6 +257,15 @@ pub async fn open(control: &Control, actor: &Actor, request: StreamRequest) -> R
         ready: VecDeque::new(),
         heartbeat_at: Instant::now() + HEARTBEAT_EVERY,
     })
+}
+
+/// The caller, as its streams are counted.
+pub(super) const fn caller(actor: &Actor) -> Caller {
+    match actor.who() {
+        Who::Root => Caller::Root,
+        Who::Token { id, .. } => Caller::Token(*id),
+        Who::Session(session) => Caller::Session(session.id),
+    }
 }
 
 fn read_position(field: &str, text: &str, problems: &mut Problems) -> Option<Position> {

@@ -68,12 +68,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(viewer: &Viewer, title: impl Into<String>, section: impl Into<Option<Section>>) -> Self {
-        Self {
-            title: title.into(),
-            viewer: viewer.clone(),
-            section: section.into(),
-            now: OffsetDateTime::now_utc(),
-        }
+        Self { title: title.into(), viewer: viewer.clone(), section: section.into(), now: OffsetDateTime::now_utc() }
     }
 
     /// The navigation.

@@ -16,6 +16,7 @@ use crate::intake::Intake;
 use crate::oidc::Oidc;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
+use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::tail::Tail;
@@ -91,6 +92,7 @@ impl Parts {
             wakers: Arc::default(),
             last_use: Arc::default(),
             tail: Tail::default(),
+            pulse: Pulse::default(),
             streams: Arc::default(),
             oidc,
         };
