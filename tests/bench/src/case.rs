@@ -12,6 +12,7 @@ pub mod ceiling;
 pub mod chaos;
 pub mod crowd;
 pub mod customers;
+pub mod dashboard;
 pub mod dead;
 pub mod edge;
 pub mod fanout;
@@ -145,6 +146,11 @@ pub const ALL: &[Case] = &[
         name: "customers",
         what: "a thousand customers with ten destinations each, compared with one customer that has all of them",
         run: |options| Box::pin(customers::run(options)),
+    },
+    Case {
+        name: "dashboard",
+        what: "the pages of the dashboard with ten million events in history, and twenty viewers under load",
+        run: |options| Box::pin(dashboard::run(options)),
     },
     Case {
         name: "await",

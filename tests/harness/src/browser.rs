@@ -32,8 +32,28 @@ pub struct Page {
     /// The headers `Set-Cookie`.
     pub set_cookies: Vec<String>,
     pub headers: HeaderMap,
+    /// The size of the body as it was sent.
+    pub bytes: u64,
     /// The JSON value, or the text as a string if it is not JSON.
     pub body: Value,
+}
+
+/// A stream that tells a page of changes.
+#[derive(Debug)]
+pub struct Changes {
+    response: reqwest::Response,
+}
+
+impl Changes {
+    /// Waits for the next change. False when the stream has ended.
+    pub async fn changed(&mut self) -> bool {
+        while let Ok(Some(chunk)) = self.response.chunk().await {
+            if chunk.windows(7).any(|part| part == b"changed") {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Default for Browser {
@@ -107,9 +127,23 @@ impl Browser {
             self.keep(cookie);
         }
         let location = headers.get(LOCATION).and_then(|location| url.join(&text(location)).ok());
-        let body = response.text().await.unwrap_or_else(|error| panic!("{method} {url}: {error:?}"));
+        let body = response.bytes().await.unwrap_or_else(|error| panic!("{method} {url}: {error:?}"));
+        let bytes = body.len() as u64;
+        let body = String::from_utf8_lossy(&body).into_owned();
         let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
-        Page { url, status, location, set_cookies, headers, body }
+        Page { url, status, location, set_cookies, headers, bytes, body }
+    }
+
+    /// Opens the stream that tells a page of changes.
+    ///
+    /// # Panics
+    /// Panics if there is no response, or another status than 200.
+    pub async fn stream(&self, url: &str) -> Changes {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let response = self.client.get(url).header(COOKIE, cookies.join("; ")).send().await;
+        let response = response.unwrap_or_else(|error| panic!("GET {url}: {error:?}"));
+        assert_eq!(response.status().as_u16(), 200, "GET {url}");
+        Changes { response }
     }
 
     /// Opens a URL and follows redirects until there is none, or until one leads to a URL that begins with `until`,
