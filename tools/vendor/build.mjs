@@ -107,5 +107,6 @@ if (process.argv.includes("--check")) {
   for (const [name, content] of files) await writeFile(join(TARGET, name), content);
 }
 for (const [name, content] of files) {
-  console.log(`${name.padEnd(18)} ${String(content.length).padStart(7)} bytes, gzip ${gzipSync(content, { level: 9 }).length}`);
+  const compressed = gzipSync(content, { level: 9 }).length;
+  console.log(`${name.padEnd(18)} ${String(content.length).padStart(7)} bytes, gzip ${compressed}`);
 }

@@ -410,7 +410,8 @@ for (const colorScheme of ["light", "dark"]) {
     check(`colours are those of the page: ${colorScheme}, ${width} px`, async ({ page }) => {
       await editor(page, "cel").click();
       await page.keyboard.insertText("evnt.type == 'invoice.paid' &&\n  body.");
-      await page.evaluate(() => document.querySelector("#cel").showError({ line: 1, column: 1, message: "not defined" }));
+      const error = { line: 1, column: 1, message: "not defined" };
+      await page.evaluate((it) => document.querySelector("#cel").showError(it), error);
       await page.locator("#cel .cm-lintRange-error").waitFor();
       await page.keyboard.press("Control+Space");
       await offered(page);

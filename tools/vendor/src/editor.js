@@ -1,7 +1,9 @@
 // <tidegate-editor>: makes a code editor of the textarea inside it. Without script the textarea is used as it is.
 //
 //   <label for="filter">Filter</label>
-//   <tidegate-editor language="cel" lines="3"><textarea id="filter" name="filter" rows="3"></textarea></tidegate-editor>
+//   <tidegate-editor language="cel" lines="3">
+//     <textarea id="filter" name="filter" rows="3"></textarea>
+//   </tidegate-editor>
 //
 // Attributes:
 //   language      "cel", "json" or "text", which is the default
@@ -65,6 +67,7 @@ const FIXED = [
 /** The attributes of the element and of its textarea that the editor follows. */
 const ATTRIBUTES = ["language", "lines", "placeholder", "readonly", "disabled", "required"];
 const ERROR_ATTRIBUTES = ["error", "error-line", "error-column"];
+const FOLLOWED = { childList: true, subtree: true, attributeFilter: [...ATTRIBUTES, ...ERROR_ATTRIBUTES] };
 
 class TidegateEditor extends HTMLElement {
   #view = null;
@@ -75,7 +78,7 @@ class TidegateEditor extends HTMLElement {
   #changes = new MutationObserver((changes) => this.#follow(changes));
 
   connectedCallback() {
-    this.#changes.observe(this, { childList: true, subtree: true, attributeFilter: [...ATTRIBUTES, ...ERROR_ATTRIBUTES] });
+    this.#changes.observe(this, FOLLOWED);
     this.#start();
   }
 
@@ -218,7 +221,7 @@ class TidegateEditor extends HTMLElement {
 
   /** Gives the textarea what the user did. */
   #write(update) {
-    const isTyped = update.transactions.some((transaction) => transaction.docChanged && !transaction.annotation(fromPage));
+    const isTyped = update.transactions.some((it) => it.docChanged && !it.annotation(fromPage));
     if (!isTyped) return;
     // If the server finds the same error again, that has to be a change.
     this.removeAttribute("error");

@@ -94,7 +94,11 @@ const look = EditorView.theme({
     boxSizing: "border-box",
     minWidth: "min(16rem, 90vw)",
   },
-  ".cm-tooltip.cm-tooltip-autocomplete > ul > li": { padding: "0.125rem 0.5rem", borderRadius: "4px", lineHeight: "1.5" },
+  ".cm-tooltip.cm-tooltip-autocomplete > ul > li": {
+    padding: "0.125rem 0.5rem",
+    borderRadius: "4px",
+    lineHeight: "1.5",
+  },
   ".cm-tooltip-autocomplete ul li[aria-selected]": { backgroundColor: mix(ACCENT, 22), color: TEXT },
   ".cm-tooltip-autocomplete ul li[aria-selected] .cm-completionDetail": { color: "inherit" },
   ".cm-completionMatchedText": { textDecoration: "none", fontWeight: "700" },
