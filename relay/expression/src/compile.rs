@@ -27,10 +27,10 @@ pub const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
 pub const MAX_COMPILATIONS: usize = 4;
 
 /// The names that every expression can use.
-const NAMES: [&str; 3] = ["event", "headers", "body"];
+pub(super) const NAMES: [&str; 3] = ["event", "headers", "body"];
 
 /// The types, which may be named as in `type(body.amount) == int`, and the namespace of `optional.of(…)`.
-const TYPE_NAMES: [&str; 11] =
+pub(super) const TYPE_NAMES: [&str; 11] =
     ["bool", "bytes", "double", "int", "list", "map", "null_type", "optional", "string", "type", "uint"];
 
 /// The standard functions, global and member. The interpreter notices that a function does not exist only when it

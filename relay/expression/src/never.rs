@@ -6,7 +6,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operat
 use shared::scheme::reference::is_header_name;
 
 /// The fields of `event`, see [`super::input`].
-const EVENT_FIELDS: [&str; 8] =
+pub(super) const EVENT_FIELDS: [&str; 8] =
     ["id", "type", "source", "provider_event_id", "received_at", "received_at_ms", "method", "query"];
 
 /// A lookup by a literal string: `a.b`, `a[…]`, `a.?b`, `a[?…]` or `… in a`.

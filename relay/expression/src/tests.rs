@@ -388,6 +388,41 @@ fn every_function_that_passes_the_check_exists() {
     }
 }
 
+/// The names that the dashboard's editor offers.
+const OFFERED: &str = include_str!("../../../tools/vendor/src/cel/names.json");
+
+#[test]
+fn the_editor_offers_exactly_the_names_that_an_expression_can_use() {
+    let offered: Json = serde_json::from_str(OFFERED).expect("JSON");
+    let list = |value: &Json, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    let name = |value: Json| value["name"].as_str().unwrap_or_default().to_owned();
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let owned = |names: &[&str]| sorted(names.iter().map(|&name| name.to_owned()).collect());
+
+    let variables = list(&offered, "variables");
+    assert_eq!(sorted(variables.iter().cloned().map(name).collect()), owned(&compile::NAMES));
+    let fields = variables.iter().flat_map(|variable| list(variable, "fields")).map(name);
+    assert_eq!(sorted(fields.collect()), owned(&never::EVENT_FIELDS));
+    let types = list(&offered, "types").into_iter().map(|name| name.as_str().unwrap_or_default().to_owned());
+    assert_eq!(sorted(types.collect()), owned(&compile::TYPE_NAMES));
+
+    // The parser replaces calls of macros, so they are not in `FUNCTIONS`. Their examples show that they exist.
+    let macros = ["all", "exists", "exists_one", "filter", "has", "map", "optFlatMap", "optMap"];
+    let functions = list(&offered, "functions");
+    let all = [&compile::FUNCTIONS[..], &macros, &[instrument::MATCHES]].concat();
+    assert_eq!(sorted(functions.iter().cloned().map(name).collect()), owned(&all));
+    for function in functions {
+        let example = function["example"].as_str().expect("an example");
+        assert!(example.contains(&format!("{}(", name(function.clone()))), "{example}");
+        Transform::check(example).expect(example);
+        apply(example).expect(example);
+    }
+}
+
 #[test]
 fn deep_nesting_is_rejected_and_accepted_nesting_can_be_evaluated() {
     for (open, middle, close) in [
