@@ -1,8 +1,9 @@
-// Drives Chromium for the tests: `tests/harness/src/chromium.rs` starts it. The only argument is the path of the program.
+// Drives Chromium for the tests: `tests/harness/src/chromium` starts it. The only argument is the path of Chromium.
 //
-// A command is a line of JSON on standard input: an id, the name of the command, the number of its tab, a time limit in
-// milliseconds, and its own fields. The answer is a line of JSON on standard output with the same id, and with `value` or
-// `error`. Commands do not wait for each other. Chromium ends with this process, and this process with its input.
+// A command is a line of JSON on standard input: an id, the name of the command, the number of its tab, a time limit
+// in milliseconds, and its own fields. The answer is a line of JSON on standard output with the same id, and with
+// `value` or `error`. Commands do not wait for each other. Chromium ends with this process, and this process with its
+// input.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -126,8 +127,8 @@ async function settle(tab) {
     await within(DESCRIBED_WITHIN, "the page", tab.page.evaluate(task)).catch(() => {});
 }
 
-// What makes the document wider than the window: the innermost elements that end right of it and that no ancestor clips or
-// scrolls.
+// What makes the document wider than the window: the innermost elements that end right of it and that no ancestor
+// clips or scrolls.
 function widest(entries) {
     const root = document.documentElement;
     const width = root.clientWidth;

@@ -27,12 +27,14 @@ const STARTED: u64 = 0;
 
 type Answer = std::result::Result<Value, String>;
 
+/// Who waits for the answer to which command; `None` after the last answer.
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>;
+
 /// A running driver with its Chromium.
 #[derive(Debug)]
 pub(super) struct Driver {
     running: Mutex<Option<Running>>,
-    /// Who waits for which answer; `None` after the last answer.
-    waiting: Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>,
+    waiting: Arc<Waiting>,
     last_id: AtomicU64,
     version: String,
 }
@@ -147,7 +149,7 @@ impl Drop for Driver {
 }
 
 /// Gives each answer to the command that waits for it, until there are no more.
-fn read_answers(output: ChildStdout, waiting: Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>) -> Result<()> {
+fn read_answers(output: ChildStdout, waiting: Arc<Waiting>) -> Result<()> {
     let output = tokio::process::ChildStdout::from_std(output).doing(|| "cannot read from node".to_owned())?;
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();

@@ -374,3 +374,15 @@ async fn a_page_does_not_reach_another_host() {
     assert_eq!(tab.evaluate("1 + 1").await, Value::from(2));
     assert!(chromium.version().starts_with(|first: char| first.is_ascii_digit()), "{}", chromium.version());
 }
+
+/// The test program runs itself, with a path that has no Chromium.
+#[test]
+fn a_test_on_a_machine_without_chromium_is_skipped_with_a_line_in_the_terminal() {
+    let mut command = Command::new(std::env::current_exe().expect("is known"));
+    command.args(["--exact", "chromium::tests::a_page_does_not_reach_another_host"]);
+    command.env("PATH", "/no/such/folder").env_remove("CI").env_remove("TIDEGATE_CHROMIUM");
+    let output = command.output().expect("runs");
+    let (shown, results) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success() && results.contains("1 passed"), "{results}{shown}");
+    assert!(shown.contains("SKIPPED") && shown.contains("apt-get install -y chromium"), "{shown}");
+}
