@@ -326,7 +326,7 @@ async fn a_wait_ends_with_401_when_what_its_caller_authenticates_with_ends() {
     browser.send(Method::POST, &format!("{base}/v1/sessions"), None).await.expect_status(201);
     browser.headers.clear();
     let (mut page, url) = (browser.clone(), format!("{base}{path}"));
-    let in_browser = begun(&gateway.relay, async move { page.get(&url).await.expect_status(401) }).await;
+    let in_browser = begun(&gateway.relay, async move { page.get(&url).await }).await;
     let stays = waiting(&gateway.relay, &acme, &path).await;
     let token = made["token"].as_str().expect("a token");
     let request = http_client().get(format!("{base}{path}")).bearer_auth(token).header("accept", "text/event-stream");
@@ -349,7 +349,8 @@ async fn a_wait_ends_with_401_when_what_its_caller_authenticates_with_ends() {
         let reply = answered(call).await;
         assert_eq!((reply.status, &reply.body["code"]), (401, &json!("unauthorized")), "{what}: {reply:?}");
     }
-    answered(in_browser).await;
+    let problem = answered(in_browser).await.expect_status(401);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("sign in again")), "{problem}");
     let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").expect("a text");
     assert!(!text.contains("event:"), "{text}");
     assert!(!stays.is_finished(), "the call of another token goes on");

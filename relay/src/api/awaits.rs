@@ -137,6 +137,7 @@ async fn wait_for(control: &Control, mut wait: Wait, place: Option<&Place>) -> R
     let mut response = match ended {
         Ok(true) => found(control, &wait).await.unwrap_or_else(ApiError::into_response),
         Ok(false) => not_yet(),
+        Err(Error::Unauthenticated) if wait.is_of_session() => ApiError::SessionEnded.into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
     if place.is_some_and(|place| !place.take_back()) {

@@ -316,6 +316,12 @@ impl Wait {
         }
     }
 
+    /// Whether the caller has a session.
+    #[must_use]
+    pub fn is_of_session(&self) -> bool {
+        matches!(&self.viewer, Viewer::Actor(actor) if matches!(actor.who(), Who::Session(_)))
+    }
+
     /// When the wait ends.
     #[must_use]
     pub const fn ends_at(&self) -> Instant {
