@@ -20,6 +20,7 @@ use url::Url;
 use self::request_rate::{Quota, RequestRates};
 use self::wrong_tokens::WrongTokens;
 use crate::App;
+use crate::callers::Callers;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::push::Pusher;
@@ -113,6 +114,7 @@ pub struct Control {
     last_use: Arc<LastUse>,
     oidc: Option<Arc<Oidc>>,
     tail: Tail,
+    callers: Arc<Callers>,
     streams: Arc<Streams>,
 }
 
@@ -141,6 +143,7 @@ impl Control {
             last_use: Arc::clone(&app.last_use),
             oidc: app.oidc.clone(),
             tail: app.tail.clone(),
+            callers: Arc::clone(&app.callers),
             streams: Arc::clone(&app.streams),
         }
     }

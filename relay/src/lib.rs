@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod api;
 pub mod body_retention;
+pub mod callers;
 pub mod config;
 pub mod configuration;
 pub mod control;
@@ -74,6 +75,8 @@ pub struct App {
     pub last_use: Arc<last_use::LastUse>,
     /// Hands changes of events and deliveries to what waits for them.
     pub tail: tail::Tail,
+    /// The callers of streams and of waiting calls.
+    pub callers: Arc<callers::Callers>,
     /// The streams of changes that are open on this replica.
     pub streams: Arc<streams::Streams>,
     /// The OpenID Connect provider, if one is configured.

@@ -91,6 +91,7 @@ impl Parts {
             wakers: Arc::default(),
             last_use: Arc::default(),
             tail: Tail::default(),
+            callers: Arc::default(),
             streams: Arc::default(),
             oidc,
         };

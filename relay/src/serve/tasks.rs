@@ -16,8 +16,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, body_retention, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
-    streams, sync, tail, undecided, unreadable, waiters, waiting,
+    App, api, body_retention, callers, deleting, deliver, descriptors, held, history, last_use, operations, over_rate,
+    replay, sync, tail, undecided, unreadable, waiters, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -126,7 +126,7 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("last use of tokens", last_use::run(pool(), app().last_use, stop()));
     group.spawn("edge sync", sync::run(app(), stop()));
     group.spawn("read changes", tail::run(pool(), app().tail, stop()));
-    group.spawn("callers of streams", streams::run(pool(), app().streams, stop()));
+    group.spawn("callers", callers::run(pool(), app().callers, stop()));
     group.spawn("rates of customers", over_rate::run(app(), stop()));
     group.spawn(
         "shorter retention of bodies",

@@ -19,6 +19,7 @@ pub mod identity_provider;
 pub mod internet;
 pub mod mac;
 pub mod memory;
+pub mod mint;
 pub mod page;
 pub mod place;
 pub mod postgres;
