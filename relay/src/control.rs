@@ -8,6 +8,7 @@
 //! A change of a source, destination or route is active on this replica when its function returns, unless the function
 //! says otherwise ([`Saved`]): each of these functions ends with [`Control::active`].
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use url::Url;
 use self::request_rate::{Quota, RequestRates};
 use self::wrong_tokens::WrongTokens;
 use crate::App;
+use crate::callers::Callers;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::push::Pusher;
@@ -90,9 +92,13 @@ pub mod trial;
 pub mod unreadable;
 pub mod wrong_tokens;
 
-/// What the functions of the control layer use.
+/// What the functions of the control layer use. Cheap to clone: each layer and each handler of an interface has one, for
+/// as long as a request takes.
 #[derive(Clone)]
-pub struct Control {
+pub struct Control(Arc<Parts>);
+
+/// The parts of a [`Control`].
+pub struct Parts {
     config: Arc<Config>,
     pool: Pool,
     bodies: bodies::Bodies,
@@ -116,15 +122,24 @@ pub struct Control {
     last_use: Arc<LastUse>,
     oidc: Option<Arc<Oidc>>,
     tail: Tail,
+    callers: Arc<Callers>,
     streams: Arc<Streams>,
     pulse: Pulse,
+}
+
+impl Deref for Control {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Control {
     /// The control layer of a running relay.
     #[must_use]
     pub fn of(app: &App) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             config: Arc::clone(&app.config),
             pool: app.pool.clone(),
             bodies: bodies::Bodies::default(),
@@ -145,9 +160,10 @@ impl Control {
             last_use: Arc::clone(&app.last_use),
             oidc: app.oidc.clone(),
             tail: app.tail.clone(),
+            callers: Arc::clone(&app.callers),
             streams: Arc::clone(&app.streams),
             pulse: app.pulse.clone(),
-        }
+        }))
     }
 
     /// The URL under which browsers reach the relay; `None` if it is not configured.

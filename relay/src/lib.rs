@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod api;
 pub mod body_retention;
+pub mod callers;
 pub mod config;
 pub mod configuration;
 pub mod control;
@@ -78,6 +79,8 @@ pub struct App {
     pub tail: tail::Tail,
     /// Tells viewers of pages that something has changed.
     pub pulse: pulse::Pulse,
+    /// The callers of streams and of waiting calls.
+    pub callers: Arc<callers::Callers>,
     /// The streams of changes that are open on this replica.
     pub streams: Arc<streams::Streams>,
     /// The OpenID Connect provider, if one is configured.

@@ -1,16 +1,18 @@
 //! await: calls that wait for an event of a job, whichever comes first, the event or the call.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::api::{Api, Reply, Source, http_client, id};
+use harness::browser::Browser;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::{Provider, now_s};
+use harness::relay::Relay;
 use harness::wait::{SOON, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::envelope::Failure;
 use shared::envelope::Verification;
+use shared::id::EventId;
 use tokio::task::JoinHandle;
 
 /// Long enough for every expected event.
@@ -21,46 +23,39 @@ fn prediction(job: &str, status: &str) -> Vec<u8> {
     json!({ "id": job, "status": status, "output": ["https://replicate.delivery/a.png"] }).to_string().into_bytes()
 }
 
-/// Starts a call that waits.
-fn waiting(api: &Api, path: &str) -> JoinHandle<Reply> {
+/// Starts a call, and returns it as soon as it waits: what is stored from now on has not been stored before it looked.
+async fn waiting(relay: &Relay, api: &Api, path: &str) -> JoinHandle<Reply> {
     let (api, path) = (api.clone(), path.to_owned());
-    tokio::spawn(async move { api.get(&path).await })
+    begun(relay, async move { api.get(&path).await }).await
 }
 
-/// Starts a call that waits for several jobs.
-fn waiting_for_several(api: &Api, body: Value) -> JoinHandle<Reply> {
+/// Like [`waiting`], for several jobs.
+async fn waiting_for_several(relay: &Relay, api: &Api, body: Value) -> JoinHandle<Reply> {
     let api = api.clone();
-    tokio::spawn(async move { api.post("/v1/await", &body).await })
+    begun(relay, async move { api.post("/v1/await", &body).await }).await
 }
 
-async fn answered(call: JoinHandle<Reply>) -> Reply {
-    tokio::time::timeout(SOON, call).await.expect("the call ends").expect("the call does not panic")
-}
-
-/// Waits until the relay has no other call than waiting ones, by giving them the time to look once.
-async fn is_waiting(call: &JoinHandle<Reply>) {
-    let begun = Instant::now();
+async fn begun<T: Send + 'static>(relay: &Relay, call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let before = relay.calls_that_waited();
+    let call = tokio::spawn(call);
     until("the call to wait", SOON, async || {
-        if begun.elapsed() > Duration::from_millis(300) { Ok(()) } else { Err("it may still look".to_owned()) }
+        let is_answered = call.is_finished();
+        if relay.calls_that_waited() > before { Ok(()) } else { Err(format!("is answered: {is_answered}")) }
     })
     .await;
-    assert!(!call.is_finished(), "the call waits");
+    call
+}
+
+async fn answered<T>(call: JoinHandle<T>) -> T {
+    tokio::time::timeout(SOON, call).await.expect("the call ends").expect("the call does not panic")
 }
 
 async fn replicate(api: &Api) -> Source {
     api.create_source("replicate", &Provider::replicate()).await
 }
 
-/// Pushes an event that is newer than all others, by the millisecond of its id.
-fn push(gateway: &RelayOnly, source: &Source, message: &str, body: &[u8]) {
-    static LAST_MS: Mutex<u64> = Mutex::new(0);
-    let received_at_ms = {
-        let mut last = LAST_MS.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (*last + 1).max(now_s() * 1_000);
-        *last
-    };
-    let headers = [("content-type", "application/json"), ("webhook-id", message)];
-    gateway.push_received(source, received_at_ms, &headers, body);
+fn push(gateway: &RelayOnly, source: &Source, message: &str, body: &[u8]) -> EventId {
+    gateway.push_with(source, &[("content-type", "application/json"), ("webhook-id", message)], body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,12 +68,12 @@ async fn a_callback_before_during_and_between_waits_is_returned_by_the_whole() {
         let request = provider.sign(&format!("{job}-{status}"), &prediction(job, status), now_s());
         assert_eq!(request.send(&client, &source.ingest_url).await.expect("answers").status(), 200);
     };
-    // During the wait, with progress first.
-    let call = waiting(&gateway.api, &format!("/v1/await/replicate/p1?{WAIT}"));
-    is_waiting(&call).await;
-    send("p1", "processing").await;
+    // During the wait, with progress before and during it.
+    send("p1", "starting").await;
     gateway.api.wait_for_rows("/v1/events?job_key=p1", 1, SOON).await;
-    is_waiting(&call).await;
+    let call = waiting(&gateway.relay, &gateway.api, &format!("/v1/await/replicate/p1?{WAIT}")).await;
+    send("p1", "processing").await;
+    gateway.api.wait_for_rows("/v1/events?job_key=p1", 2, SOON).await;
     send("p1", "succeeded").await;
     let job = answered(call).await.expect_status(200);
     let seen = (&job["source"], &job["source_id"], &job["key"], &job["terminal"], &job["state"], &job["good"]);
@@ -108,14 +103,13 @@ async fn the_first_of_several_jobs_wins_and_all_of_them_are_waited_for() {
     let source = replicate(&gateway.api).await;
     let of =
         |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({ "source": "replicate", "key": key })).collect() };
-    let any = waiting_for_several(&gateway.api, json!({ "any_of": of(&["a", "b", "c"]) }));
-    let all = waiting_for_several(&gateway.api, json!({ "all_of": of(&["a", "b"]), "timeout_s": 55 }));
-    is_waiting(&any).await;
+    let (relay, api) = (&gateway.relay, &gateway.api);
+    let any = waiting_for_several(relay, api, json!({ "any_of": of(&["a", "b", "c"]) })).await;
+    let all = waiting_for_several(relay, api, json!({ "all_of": of(&["a", "b"]), "timeout_s": 55 })).await;
     push(&gateway, &source, "m1", &prediction("b", "canceled"));
     let any = answered(any).await.expect_status(200);
     assert_eq!((&any["won"], &any["jobs"][0]["key"], &any["jobs"][0]["good"]), (&json!(1), &json!("b"), &json!(false)));
     assert_eq!(any["jobs"].as_array().map(Vec::len), Some(1), "{any}");
-    is_waiting(&all).await;
     push(&gateway, &source, "m2", &prediction("a", "succeeded"));
     let all = answered(all).await.expect_status(200);
     let keys = |all: &Value| [all["jobs"][0]["key"].clone(), all["jobs"][1]["key"].clone()];
@@ -152,13 +146,14 @@ async fn an_expression_ends_a_wait_if_it_is_true_and_one_that_fails_does_not() {
         let until = form_urlencoded::byte_serialize(until.as_bytes()).collect::<String>();
         format!("/v1/await/replicate/p1?until={until}{more}")
     };
-    let call = waiting(&gateway.api, &path("body.percent > 50", ""));
-    is_waiting(&call).await;
+    let call = waiting(&gateway.relay, &gateway.api, &path("body.percent > 50", "")).await;
     // It fails on the first, is false for the second, and true for the third.
-    push(&gateway, &source, "m1", &prediction("p1", "starting"));
-    push(&gateway, &source, "m2", progress(10).as_bytes());
-    gateway.api.wait_for_rows("/v1/events?job_key=p1", 2, SOON).await;
-    is_waiting(&call).await;
+    let first = push(&gateway, &source, "m1", &prediction("p1", "starting"));
+    let second = push(&gateway, &source, "m2", progress(10).as_bytes());
+    for event in [first, second] {
+        let text = format!("the expression of a waiting call is not true for an event event={event}");
+        gateway.relay.wait_for_log(&text, SOON).await;
+    }
     push(&gateway, &source, "m3", progress(60).as_bytes());
     let job = answered(call).await.expect_status(200);
     assert_eq!((&job["body"]["percent"], &job["terminal"], &job["good"]), (&json!(60), &json!(false), &Value::Null));
@@ -263,11 +258,13 @@ async fn a_wait_at_another_replica_is_answered_and_an_event_that_is_released_end
     let mut provider = Provider::replicate();
     provider.config = json!({ "on_failure": "quarantine" });
     let source = gateway.api.create_source("replicate", &provider).await;
-    let both = [gateway.api.clone(), gateway.api.at(replica.url())];
-    let wait = |key: &str| both.each_ref().map(|api| waiting(api, &format!("/v1/await/replicate/{key}?{WAIT}")));
+    let there = gateway.api.at(replica.url());
+    let wait = async |key: &str| {
+        let path = format!("/v1/await/replicate/{key}?{WAIT}");
+        [waiting(&gateway.relay, &gateway.api, &path).await, waiting(&replica, &there, &path).await]
+    };
     for number in 0..5 {
-        let calls = wait(&format!("p{number}"));
-        is_waiting(&calls[0]).await;
+        let calls = wait(&format!("p{number}")).await;
         push(&gateway, &source, &format!("m{number}"), &prediction(&format!("p{number}"), "succeeded"));
         for call in calls {
             answered(call).await.expect_status(200);
@@ -277,9 +274,7 @@ async fn a_wait_at_another_replica_is_answered_and_an_event_that_is_released_end
     let headers = [("content-type", "application/json"), ("webhook-id", "forged")];
     gateway.push_large(&source, &headers, prediction("q", "succeeded"), [Verification::Failed(failure)]);
     let event = gateway.api.wait_for_row("/v1/events?verification=failed", SOON).await;
-    let calls = wait("q");
-    is_waiting(&calls[0]).await;
-    is_waiting(&calls[1]).await;
+    let calls = wait("q").await;
     gateway.api.post(&format!("/v1/events/{}/release", id(&event)), &json!({})).await.expect_status(200);
     for call in calls {
         let job = answered(call).await.expect_status(200);
@@ -291,13 +286,74 @@ async fn a_wait_at_another_replica_is_answered_and_an_event_that_is_released_end
 async fn a_wait_ends_with_204_when_the_relay_stops() {
     let mut gateway = Gateway::relay_only().await;
     replicate(&gateway.api).await;
-    let call = waiting(&gateway.api, &format!("/v1/await/replicate/p1?{WAIT}"));
-    is_waiting(&call).await;
+    let call = waiting(&gateway.relay, &gateway.api, &format!("/v1/await/replicate/p1?{WAIT}")).await;
     let begun = Instant::now();
     gateway.relay.stop().await.expect("stops");
     let reply = answered(call).await;
     assert_eq!((reply.status, reply.retry_after), (204, Some(0)), "{reply:?}");
     assert!(begun.elapsed() < Duration::from_secs(20), "no shutdown waits for the end of a wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_401_when_what_its_caller_authenticates_with_ends() {
+    let gateway = Gateway::relay_only().await;
+    for name in ["acme", "other"] {
+        gateway.api.create_customer(name).await;
+        replicate(&gateway.api.acting_for(name)).await;
+    }
+    let (acme, other) = (gateway.api.acting_for("acme"), gateway.api.acting_for("other"));
+    let with = |made: &Value| gateway.api.with_token(made["token"].as_str().expect("a token"));
+    let awaiting = async |api: &Api, more: Value| {
+        let mut wanted = json!({ "source": "replicate", "key": "p1" });
+        wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        with(&api.post("/v1/await-tokens", &wanted).await.expect_status(201))
+    };
+    let made = gateway.api.create_token(&["read", "bodies"], Some("acme"), json!({})).await;
+    let path = format!("/v1/await/replicate/p1?{WAIT}");
+    let mut calls = Vec::new();
+    for (what, api) in [
+        ("a token that is revoked", with(&made)),
+        ("an await token that it made", awaiting(&with(&made), json!({})).await),
+        ("an await token of a customer that is deleted", awaiting(&other, json!({})).await),
+    ] {
+        calls.push((what, waiting(&gateway.relay, &api, &path).await));
+    }
+    let several = json!({ "all_of": [{ "source": "replicate", "key": "p1" }] });
+    calls.push(("several jobs", waiting_for_several(&gateway.relay, &with(&made), several).await));
+    let of_session = gateway.api.create_token(&["read"], Some("acme"), json!({})).await;
+    let (mut browser, base) = (Browser::default(), gateway.relay.url().to_owned());
+    browser.headers.insert("authorization", format!("Bearer {}", of_session["token"].as_str().expect("a token")));
+    browser.send(Method::POST, &format!("{base}/v1/sessions"), None).await.expect_status(201);
+    browser.headers.clear();
+    let (mut page, url) = (browser.clone(), format!("{base}{path}"));
+    let in_browser = begun(&gateway.relay, async move { page.get(&url).await }).await;
+    let stays = waiting(&gateway.relay, &acme, &path).await;
+    let token = made["token"].as_str().expect("a token");
+    let request = http_client().get(format!("{base}{path}")).bearer_auth(token).header("accept", "text/event-stream");
+    let stream = request.send().await.expect("a response").error_for_status().expect("a stream");
+
+    gateway.api.post(&format!("/v1/tokens/{}/revoke", id(&made)), &json!({})).await.expect_status(200);
+    browser.send(Method::DELETE, &format!("{base}/v1/sessions/current"), None).await.expect_status(204);
+    gateway.api.delete("/v1/customers/other").await.expect_status(202);
+    // Late enough for their calls to begin.
+    let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(10);
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).expect("a time");
+    let expiring = gateway.api.create_token(&["read"], Some("acme"), json!({ "expires_at": soon })).await;
+    for (what, api) in [
+        ("a token that expires", with(&expiring)),
+        ("an await token that expires", awaiting(&acme, json!({ "ttl_s": 10 })).await),
+    ] {
+        calls.push((what, waiting(&gateway.relay, &api, &path).await));
+    }
+    for (what, call) in calls {
+        let reply = answered(call).await;
+        assert_eq!((reply.status, &reply.body["code"]), (401, &json!("unauthorized")), "{what}: {reply:?}");
+    }
+    let problem = answered(in_browser).await.expect_status(401);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("sign in again")), "{problem}");
+    let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").expect("a text");
+    assert!(!text.contains("event:"), "{text}");
+    assert!(!stays.is_finished(), "the call of another token goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

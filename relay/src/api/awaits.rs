@@ -65,7 +65,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 /// The call looks into the database first, at the last seven days, and then waits: it does not matter whether the event
 /// or the call comes first. If several events end the wait, the newest is returned. If none has come when the time has
 /// passed, or when the relay stops, the response is 204 and the call can be repeated at once. Events in quarantine are
-/// not returned until they are released.
+/// not returned until they are released. If what the caller authenticates with ends during the wait, the response is 401
+/// within a few seconds.
 ///
 /// `body` needs the scope `bodies`. With `Accept: text/event-stream` the response is a stream of server-sent events,
 /// each with the same JSON object: `progress` for the newest event of a job that goes on, and `end` for the event that
@@ -136,6 +137,7 @@ async fn wait_for(control: &Control, mut wait: Wait, place: Option<&Place>) -> R
     let mut response = match ended {
         Ok(true) => found(control, &wait).await.unwrap_or_else(ApiError::into_response),
         Ok(false) => not_yet(),
+        Err(Error::Unauthenticated) if wait.is_of_session() => ApiError::SessionEnded.into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
     if place.is_some_and(|place| !place.take_back()) {
@@ -250,7 +252,8 @@ impl Progress {
                     match self.wait.woken(heartbeat).await {
                         Woken::ByEvent => self.stage = Stage::Looks,
                         Woken::InVain if heartbeat < self.wait.ends_at() => return Some(":\n\n".to_owned()),
-                        Woken::InVain | Woken::ByShutdown => return None,
+                        // After a refusal, the client connects again and gets the reason as a response.
+                        Woken::InVain | Woken::ByShutdown | Woken::ByRefusal => return None,
                     }
                 }
             }

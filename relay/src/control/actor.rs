@@ -9,6 +9,7 @@ use super::claimed::ClaimedKey;
 use super::error::{Error, Forbidden};
 use super::field_error::FieldError;
 use super::scope::{Scope, Scopes};
+use crate::callers::Caller;
 
 /// The caller of the control layer: who it is, what it may do, and for which customer it acts.
 ///
@@ -139,6 +140,15 @@ impl Actor {
             Who::Root => "root".to_owned(),
             Who::Token { id, .. } => id.to_string(),
             Who::Session(Session { id, .. }) => id.to_string(),
+        }
+    }
+
+    /// The caller, as the calls that last know it.
+    pub(super) const fn lasting(&self) -> Caller {
+        match &self.who {
+            Who::Root => Caller::Root,
+            Who::Token { id, .. } => Caller::Token(*id),
+            Who::Session(Session { id, .. }) => Caller::Session(*id),
         }
     }
 

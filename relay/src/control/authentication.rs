@@ -97,7 +97,7 @@ pub async fn authenticate_await(control: &Control, token: &str, from: IpAddr) ->
 /// # Errors
 /// Returns an error if the query fails.
 async fn still_counts(control: &Control, grant: &Grant) -> Result<bool, Error> {
-    Ok(store::jobs::maker_counts(&control.pool, grant.customer, grant.maker_token()).await?)
+    Ok(store::jobs::ended(&control.pool, &[(grant.customer, grant.maker_token())]).await?.is_empty())
 }
 
 /// Notes that a session was made, so that its browser need not wait because of wrong tokens from its address.

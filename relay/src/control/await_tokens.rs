@@ -16,6 +16,7 @@ use super::fields::{Problems, optional_whole};
 use super::time::Timestamp;
 use super::token_form::root_proof;
 use super::{Actor, Control, Scope, schema, sources};
+use crate::callers::Caller;
 use crate::intake::routing::LONGEST_NAME_BYTES;
 use crate::{mint, secrets};
 
@@ -86,6 +87,17 @@ impl Grant {
     /// The id of the token with which it was made; nil for a root token.
     pub(super) fn maker(&self) -> Uuid {
         self.maker_token().map_or(Uuid::nil(), TokenId::uuid)
+    }
+
+    /// The caller, as the calls that last know it.
+    pub(super) fn lasting(&self) -> Caller {
+        Caller::AwaitToken(self.customer, self.maker_token())
+    }
+
+    /// The time that it still counts, if its maker does not end before.
+    pub(super) fn left(&self, now: OffsetDateTime) -> std::time::Duration {
+        let left = self.expires_s.saturating_sub(now.unix_timestamp());
+        std::time::Duration::from_secs(u64::try_from(left).unwrap_or_default())
     }
 
     /// The token with which it was made, unless that is a root token.

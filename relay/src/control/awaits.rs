@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::id::{EventId, SourceId};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use super::await_tokens::Grant;
 use super::error::Noun;
 use super::fields::{Problems, optional_whole};
 use super::{Actor, Control, Error, Scope, schema, sources};
+use crate::callers::Call;
 use crate::configuration::Source;
 use crate::intake::routing::LONGEST_NAME_BYTES;
 use crate::waiters::{Full, JobAddress, Waiter};
@@ -120,6 +122,9 @@ pub struct Wait {
     refused: HashSet<EventId>,
     ends_at: Instant,
     viewer: Viewer,
+    call: Call,
+    /// When the await token expires.
+    expires_at: Option<Instant>,
 }
 
 /// Begins to wait for one job.
@@ -130,8 +135,7 @@ pub async fn one(control: &Control, actor: &Actor, job: JobReference, patience: 
     actor.require(Scope::Read)?;
     let row = sources::find(control, actor, &job.source).await?;
     let source = source(control, row.id).await?.ok_or(Error::NotFound(Noun::Source))?;
-    let viewer = Viewer::Actor(Box::new(actor.clone()));
-    begin(control, token_of(actor), viewer, Mode::One, vec![("", source, job.key)], patience).await
+    begin(control, Accepted::of(control, actor), Mode::One, vec![("", source, job.key)], patience).await
 }
 
 /// Begins to wait for several jobs.
@@ -166,8 +170,7 @@ pub async fn many(control: &Control, actor: &Actor, new: NewAwait) -> Result<Wai
         }
     }
     problems.finish()?;
-    let viewer = Viewer::Actor(Box::new(actor.clone()));
-    begin(control, token_of(actor), viewer, mode, jobs, Patience { until, timeout_s }).await
+    begin(control, Accepted::of(control, actor), mode, jobs, Patience { until, timeout_s }).await
 }
 
 /// Begins to wait for the job of an await token. An expression is refused: it could find out fields that the source
@@ -186,15 +189,34 @@ pub async fn granted(control: &Control, grant: Grant, job: JobReference, patienc
         problems.add("until", "must be any or terminal, because an await token takes no expression");
         problems.finish()?;
     }
-    begin(control, grant.maker(), Viewer::Grant, Mode::One, vec![("", source, job.key)], patience).await
+    begin(control, Accepted::granted(control, &grant), Mode::One, vec![("", source, job.key)], patience).await
 }
 
-/// Whose waiting calls are counted together.
-fn token_of(actor: &Actor) -> Uuid {
-    match actor.who() {
-        Who::Root => Uuid::nil(),
-        Who::Token { id, .. } => id.uuid(),
-        Who::Session(session) => session.token_id.map_or(session.id.uuid(), |token| token.uuid()),
+/// A caller that was accepted, and begins to wait.
+struct Accepted {
+    /// Whose waiting calls are counted together.
+    token: Uuid,
+    viewer: Viewer,
+    call: Call,
+    /// When the await token expires.
+    expires_at: Option<Instant>,
+}
+
+impl Accepted {
+    fn of(control: &Control, actor: &Actor) -> Self {
+        let token = match actor.who() {
+            Who::Root => Uuid::nil(),
+            Who::Token { id, .. } => id.uuid(),
+            Who::Session(session) => session.token_id.map_or(session.id.uuid(), |token| token.uuid()),
+        };
+        let (viewer, call) = (Viewer::Actor(Box::new(actor.clone())), control.callers.begin(actor.lasting()));
+        Self { token, viewer, call, expires_at: None }
+    }
+
+    fn granted(control: &Control, grant: &Grant) -> Self {
+        let call = control.callers.begin(grant.lasting());
+        let expires_at = Instant::now() + grant.left(OffsetDateTime::now_utc());
+        Self { token: grant.maker(), viewer: Viewer::Grant, call, expires_at: Some(expires_at) }
     }
 }
 
@@ -208,12 +230,12 @@ async fn source(control: &Control, id: SourceId) -> Result<Option<Arc<Source>>, 
 
 async fn begin(
     control: &Control,
-    token: Uuid,
-    viewer: Viewer,
+    accepted: Accepted,
     mode: Mode,
     jobs: Vec<(&str, Arc<Source>, String)>,
     patience: Patience,
 ) -> Result<Wait, Error> {
+    let Accepted { token, viewer, call, expires_at } = accepted;
     let mut problems = Problems::default();
     let until = Until::read(patience.until, &mut problems).await?;
     let most = i32::try_from(MAX_TIMEOUT.as_secs()).unwrap_or(i32::MAX);
@@ -251,7 +273,7 @@ async fn begin(
     })?;
     let jobs = jobs.into_iter().map(|(_, source, key)| Job { source, key: key.into(), found: None }).collect();
     let ends_at = Instant::now() + Duration::from_secs(timeout_s.unsigned_abs().into());
-    Ok(Wait { waiter, jobs, mode, until, refused: HashSet::new(), ends_at, viewer })
+    Ok(Wait { waiter, jobs, mode, until, refused: HashSet::new(), ends_at, viewer, call, expires_at })
 }
 
 impl Wait {
@@ -259,27 +281,45 @@ impl Wait {
     /// time has passed or the relay is about to stop.
     ///
     /// # Errors
-    /// Returns an error if a query fails.
+    /// Returns an error if the caller is no longer accepted, or if a query fails.
     pub async fn until_found(&mut self, control: &Control) -> Result<bool, Error> {
-        while self.woken(self.ends_at).await == Woken::ByEvent {
-            // Boxed, so that a call that only waits has no room for what a query needs.
-            if Box::pin(self.look(control)).await? {
-                return Ok(true);
+        tracing::debug!("a call begins to wait for an event of a job");
+        loop {
+            match self.woken(self.ends_at).await {
+                // Boxed, so that a call that only waits has no room for what a query needs.
+                Woken::ByEvent if Box::pin(self.look(control)).await? => return Ok(true),
+                Woken::ByEvent => {}
+                Woken::ByRefusal => return Err(Error::Unauthenticated),
+                Woken::InVain | Woken::ByShutdown => return Ok(false),
             }
         }
-        Ok(false)
     }
 
     /// Waits for the next event, at most until `until`.
     pub async fn woken(&self, until: Instant) -> Woken {
-        match tokio::time::timeout_at(until, self.waiter.woken()).await {
-            Ok(true) => Woken::ByEvent,
-            Ok(false) => {
+        let expires_at = self.expires_at.filter(|expires_at| *expires_at <= until);
+        let woken = async {
+            tokio::select! {
+                biased;
+                () = self.call.ended() => Woken::ByRefusal,
+                is_event = self.waiter.woken() => if is_event { Woken::ByEvent } else { Woken::ByShutdown },
+            }
+        };
+        match tokio::time::timeout_at(expires_at.unwrap_or(until), woken).await {
+            Ok(Woken::ByShutdown) => {
                 tokio::time::sleep_until(until.min(Instant::now() + PAUSE_WHEN_STOPPING)).await;
                 Woken::ByShutdown
             }
+            Ok(woken) => woken,
+            Err(_) if expires_at.is_some() => Woken::ByRefusal,
             Err(_) => Woken::InVain,
         }
+    }
+
+    /// Whether the caller has a session.
+    #[must_use]
+    pub fn is_of_session(&self) -> bool {
+        matches!(&self.viewer, Viewer::Actor(actor) if matches!(actor.who(), Who::Session(_)))
     }
 
     /// When the wait ends.
@@ -293,6 +333,8 @@ impl Wait {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
     ByEvent,
+    /// The caller is no longer accepted.
+    ByRefusal,
     /// The time has passed.
     InVain,
     ByShutdown,
@@ -303,6 +345,7 @@ mod tests {
     use store::configuration::SourceRow;
 
     use super::*;
+    use crate::callers::{Caller, Callers};
     use crate::configuration;
     use crate::waiters::Waiters;
 
@@ -337,6 +380,8 @@ mod tests {
             refused: HashSet::new(),
             ends_at: Instant::now(),
             viewer: Viewer::Grant,
+            call: Arc::new(Callers::default()).begin(Caller::Root),
+            expires_at: None,
         };
         // The size of a future is known without a control layer that it could ask.
         let size_of_future = |_: &mut Wait| {

@@ -2,15 +2,18 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::stream::{HEARTBEAT_EVERY, caller};
+use super::stream::HEARTBEAT_EVERY;
 use super::{Actor, Control, Error, Scope};
+use crate::callers::Call;
 use crate::pulse::Beats;
 use crate::streams::Place;
 
 /// The pulses for one viewer.
 #[derive(Debug)]
 pub struct Pulses {
-    place: Place,
+    call: Call,
+    /// Among the streams of the caller.
+    _place: Place,
     beats: Beats,
     heartbeat_at: Instant,
 }
@@ -30,8 +33,10 @@ pub enum Sent {
 /// Returns an error if the actor may not read, or if there are too many streams.
 pub fn open(control: &Control, actor: &Actor) -> Result<Pulses, Error> {
     actor.require(Scope::Read)?;
-    let place = control.streams.enter(caller(actor)).map_err(Error::TooManyStreams)?;
-    Ok(Pulses { place, beats: control.pulse.watch(), heartbeat_at: Instant::now() + HEARTBEAT_EVERY })
+    let caller = actor.lasting();
+    let place = control.streams.enter(caller).map_err(Error::TooManyStreams)?;
+    let call = control.callers.begin(caller);
+    Ok(Pulses { call, _place: place, beats: control.pulse.watch(), heartbeat_at: Instant::now() + HEARTBEAT_EVERY })
 }
 
 impl Pulses {
@@ -39,7 +44,7 @@ impl Pulses {
     pub async fn next(&mut self) -> Option<Sent> {
         let sent = tokio::select! {
             biased;
-            () = self.place.ended() => None,
+            () = self.call.ended() => None,
             changed = self.beats.next() => changed.then_some(Sent::Changed),
             () = sleep_until(self.heartbeat_at) => Some(Sent::Heartbeat),
         };

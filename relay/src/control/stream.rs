@@ -15,12 +15,12 @@ use store::changes::{self, Read};
 use tokio::time::{Instant, sleep, sleep_until};
 use utoipa::ToSchema;
 
-use super::actor::Who;
 use super::events::{Event, summary};
 use super::fields::Problems;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, destinations, schema, sources};
-use crate::streams::{Caller, Place, Streams};
+use crate::callers::Call;
+use crate::streams::{Place, Streams};
 use crate::tail::{Batch, Batches, Followed, Item, Subject, items};
 
 pub use store::changes::Position;
@@ -200,6 +200,7 @@ pub enum Sent {
 #[derive(Debug)]
 pub struct Stream {
     pool: Pool,
+    call: Call,
     place: Place,
     selection: Selection,
     following: Batches,
@@ -236,7 +237,9 @@ pub async fn open(control: &Control, actor: &Actor, request: StreamRequest) -> R
     };
     let selection = select(control, actor, &request, &mut problems).await?;
     problems.finish()?;
-    let place = control.streams.enter(caller(actor)).map_err(Error::TooManyStreams)?;
+    let caller = actor.lasting();
+    let place = control.streams.enter(caller).map_err(Error::TooManyStreams)?;
+    let call = control.callers.begin(caller);
     // Before the position is checked, so that nothing can be dropped unnoticed in between.
     let following = control.tail.batches();
     let now = changes::begin(&control.pool).await?;
@@ -249,6 +252,7 @@ pub async fn open(control: &Control, actor: &Actor, request: StreamRequest) -> R
     }
     Ok(Stream {
         pool: control.pool.clone(),
+        call,
         place,
         selection,
         following,
@@ -257,15 +261,6 @@ pub async fn open(control: &Control, actor: &Actor, request: StreamRequest) -> R
         ready: VecDeque::new(),
         heartbeat_at: Instant::now() + HEARTBEAT_EVERY,
     })
-}
-
-/// The caller, as its streams are counted.
-pub(super) const fn caller(actor: &Actor) -> Caller {
-    match actor.who() {
-        Who::Root => Caller::Root,
-        Who::Token { id, .. } => Caller::Token(*id),
-        Who::Session(session) => Caller::Session(session.id),
-    }
 }
 
 fn read_position(field: &str, text: &str, problems: &mut Problems) -> Option<Position> {
@@ -367,10 +362,10 @@ impl Stream {
     }
 
     async fn wait(&mut self) -> Next {
-        let Self { pool, place, following, position, stage, heartbeat_at, .. } = self;
+        let Self { pool, call, place, following, position, stage, heartbeat_at, .. } = self;
         tokio::select! {
             biased;
-            () = place.ended() => Next::Rejected,
+            () = call.ended() => Next::Rejected,
             next = async {
                 match stage {
                     Stage::CatchesUp => tokio::select! {

@@ -93,6 +93,7 @@ impl Parts {
             last_use: Arc::default(),
             tail: Tail::default(),
             pulse: Pulse::default(),
+            callers: Arc::default(),
             streams: Arc::default(),
             oidc,
         };

@@ -18,8 +18,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations,
-    over_rate, pulse, replay, streams, sync, tail, undecided, unreadable, waiters, waiting,
+    App, api, body_retention, callers, dashboard, deleting, deliver, descriptors, held, history, last_use, operations,
+    over_rate, pulse, replay, sync, tail, undecided, unreadable, waiters, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -131,7 +131,7 @@ fn work_in_background(group: &Group, app: &App, intake: &Intake) {
     group.spawn("edge sync", sync::run(app(), stop()));
     group.spawn("pulses for pages", pulse::run(pool(), app().pulse, stop()));
     group.spawn("read changes", tail::run(pool(), app().tail, stop()));
-    group.spawn("callers of streams", streams::run(pool(), app().streams, stop()));
+    group.spawn("callers", callers::run(pool(), app().callers, stop()));
     group.spawn("rates of customers", over_rate::run(app(), stop()));
     group.spawn(
         "shorter retention of bodies",

@@ -96,22 +96,31 @@ pub async fn content(pool: &Pool, event: EventId, most: i32) -> Result<Option<Co
     Ok(row.map(|row| ContentRow { meta: meta!(row), body: row.body, body_size: row.body_size }))
 }
 
-/// Whether the maker of an await token still counts: its customer is not deleted, and the token with which it was made
-/// is neither revoked nor expired. `token` is `None` for a root token.
+/// The customer of an await token, and the token with which it was made; `None` for a root token.
+pub type Maker = (CustomerId, Option<TokenId>);
+
+/// Those of these makers of await tokens that no longer count: the customer is deleted, or the token is revoked or
+/// expired.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn maker_counts(pool: &Pool, customer: CustomerId, token: Option<TokenId>) -> Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (select from customers where id = $1 and deleted_at is null)
-                  and ($2::uuid is null or exists (
-                      select from tokens left join customers on customers.id = customer_id
-                      where tokens.id = $2 and revoked_at is null and deleted_at is null
-                        and (expires_at is null or expires_at > now()))) as "counts!""#,
-        customer.uuid(),
-        token.map(TokenId::uuid)
+pub async fn ended(pool: &Pool, makers: &[Maker]) -> Result<Vec<Maker>> {
+    let customers: Vec<Uuid> = makers.iter().map(|(customer, _)| customer.uuid()).collect();
+    let tokens: Vec<Option<Uuid>> = makers.iter().map(|(_, token)| token.map(TokenId::uuid)).collect();
+    let ended = sqlx::query_scalar!(
+        r#"select maker.number as "number!"
+           from unnest($1::uuid[], $2::uuid[]) with ordinality as maker (customer_id, token_id, number)
+               left join customers on customers.id = maker.customer_id and customers.deleted_at is null
+               left join tokens on tokens.id = maker.token_id and revoked_at is null
+                   and (expires_at is null or expires_at > now())
+               left join customers as bound on bound.id = tokens.customer_id
+           where customers.id is null
+              or (maker.token_id is not null and (tokens.id is null or bound.deleted_at is not null))"#,
+        &customers,
+        &tokens as &[Option<Uuid>]
     )
-    .fetch_one(pool)
-    .await
-    .map_err(Error::from)
+    .fetch_all(pool)
+    .await?;
+    let maker = |number: i64| makers.get(usize::try_from(number - 1).ok()?).copied();
+    Ok(ended.into_iter().filter_map(maker).collect())
 }

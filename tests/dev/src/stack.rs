@@ -15,6 +15,9 @@ use super::Options;
 use super::commands::Commands;
 use super::secrets::{Secrets, write_private};
 
+/// The origin of the web pages that may await jobs: where development servers usually serve them.
+const PAGES: &str = "http://localhost:3000";
+
 /// The running parts. Dropping this stops them at once; [`Stack::stop`] shuts them down cleanly.
 #[derive(Debug)]
 pub struct Stack {
@@ -63,7 +66,8 @@ impl Stack {
         let settings = RelaySettings::new(&database_url, &queue, edge.url(), edge.admin_token())
             .with("TIDEGATE_LISTEN", &format!("127.0.0.1:{}", options.relay_port))
             .with("TIDEGATE_ADMIN_TOKEN", &secrets.admin_token)
-            .with("TIDEGATE_MASTER_KEY", &secrets.master_key);
+            .with("TIDEGATE_MASTER_KEY", &secrets.master_key)
+            .with("TIDEGATE_CORS_ORIGINS", PAGES);
         let mut relay = Relay::start(settings).await?;
         // The developer reads the log; nothing is asserted about it.
         relay.expect_errors();

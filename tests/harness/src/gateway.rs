@@ -20,8 +20,9 @@ use tokio::sync::OnceCell;
 use crate::api::{Api, Destination, Source};
 use crate::edge::{Edge, EdgeSettings, EdgeSource};
 use crate::error::Doing as _;
+use crate::mint;
 use crate::postgres::{Database, Server};
-use crate::provider::{Provider, now_s};
+use crate::provider::Provider;
 use crate::proxy::Proxy;
 use crate::queue::{LocalQueue, Queue};
 use crate::receiver::Receiver;
@@ -82,7 +83,7 @@ impl Gateway {
     pub async fn start() -> Self {
         let queue = start_queue().await;
         let (edge, database) = tokio::join!(Edge::start(&queue, EdgeSettings::default()), Database::create());
-        Self::start_on(queue, ready(edge), ready(database)).await
+        Self::start_on(queue, ready(edge), ready(database), |relay| relay).await
     }
 
     /// Starts all parts, with the edge in a bare workerd, where a test can make KV fail ([`Edge::values`]). There is no
@@ -99,14 +100,27 @@ impl Gateway {
     /// # Panics
     /// Same as [`Gateway::start`].
     pub async fn start_bare_with(settings: EdgeSettings) -> Self {
-        let queue = start_queue().await;
-        let (edge, database) = tokio::join!(Edge::start_bare(&queue, settings), Database::create());
-        Self::start_on(queue, ready(edge), ready(database)).await
+        Self::start_bare_and(settings, |relay| relay).await
     }
 
-    async fn start_on(queue: LocalQueue, edge: Edge, database: Database) -> Self {
+    /// Like [`Gateway::start_bare_with`], with other settings of the relay, too.
+    ///
+    /// # Panics
+    /// Same as [`Gateway::start`].
+    pub async fn start_bare_and(settings: EdgeSettings, change: impl FnOnce(RelaySettings) -> RelaySettings) -> Self {
+        let queue = start_queue().await;
+        let (edge, database) = tokio::join!(Edge::start_bare(&queue, settings), Database::create());
+        Self::start_on(queue, ready(edge), ready(database), change).await
+    }
+
+    async fn start_on(
+        queue: LocalQueue,
+        edge: Edge,
+        database: Database,
+        change: impl FnOnce(RelaySettings) -> RelaySettings,
+    ) -> Self {
         let settings = RelaySettings::new(database.url(), &queue, edge.url(), edge.admin_token());
-        let relay = ready(Relay::start(settings).await);
+        let relay = ready(Relay::start(change(settings)).await);
         Self { api: relay.api(), relay, edge, queue, database }
     }
 
@@ -327,7 +341,8 @@ impl RelayOnly {
         ready(owner.doing(|| format!("cannot read who owns {destination}")))
     }
 
-    /// Puts an event into the queue as the edge would. Returns its id.
+    /// Puts an event into the queue as the edge would. Returns its id, which is greater than those of all events that
+    /// were pushed before.
     pub fn push(&self, source: &Source, body: &[u8]) -> EventId {
         self.push_with(source, &[("content-type", "application/json")], body)
     }
@@ -345,7 +360,7 @@ impl RelayOnly {
     /// # Panics
     /// Same as [`RelayOnly::push_with`].
     pub fn push_request(&self, source: &Source, query: &str, headers: &[(&str, &str)], body: &[u8]) -> EventId {
-        self.push_received_at(source, now_s() * 1_000, query, headers, body)
+        self.push_minted(source, mint::event(), query, headers, body)
     }
 
     /// Like [`RelayOnly::push_with`], with the time of receipt by the edge's clock, in Unix milliseconds.
@@ -359,18 +374,17 @@ impl RelayOnly {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> EventId {
-        self.push_received_at(source, received_at_ms, "", headers, body)
+        self.push_minted(source, (received_at_ms, mint::event_at(received_at_ms)), "", headers, body)
     }
 
-    fn push_received_at(
+    fn push_minted(
         &self,
         source: &Source,
-        received_at_ms: u64,
+        (received_at_ms, id): (u64, EventId),
         query: &str,
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> EventId {
-        let id = EventId::mint(received_at_ms, rand::random());
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
         let header = EventHeader {
             id,
@@ -418,8 +432,7 @@ impl RelayOnly {
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
         let mut ids: Vec<EventId> = Vec::new();
         for verification in verifications {
-            let received_at_ms = now_s() * 1_000;
-            let id = EventId::mint(received_at_ms, rand::random());
+            let (received_at_ms, id) = mint::event();
             let header = EventHeader {
                 id,
                 source,
@@ -434,7 +447,6 @@ impl RelayOnly {
             self.queue.push_leased(&encode_stored(&header, &key, body.len() as u64, &sha256), attempts);
             ids.push(id);
         }
-        ids.sort_unstable();
         ids
     }
 

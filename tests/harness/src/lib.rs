@@ -3,13 +3,14 @@
 //!
 //! In the order of the data: [`provider`] signs requests as Stripe and the other providers do ([`mac`]), [`edge`] runs
 //! the Worker, [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`],
-//! [`browser`] keeps cookies, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP.
+//! [`browser`] keeps cookies, [`chromium`] shows pages, [`receiver`] is a destination, [`raw_receiver`] a destination that violates HTTP.
 //! [`gateway`] starts all of them for a test. They are built on [`tools`] (installs and builds what they need),
 //! [`process`], [`memory`], [`server`] and [`wait`]. [`page`] reads the commands of a page of the documentation, and
 //! [`terminal`] runs them.
 
 pub mod api;
 pub mod browser;
+pub mod chromium;
 pub mod clock;
 pub mod edge;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod identity_provider;
 pub mod internet;
 pub mod mac;
 pub mod memory;
+pub mod mint;
 pub mod page;
 pub mod place;
 pub mod postgres;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::error::{Doing as _, Error, Result};
@@ -88,14 +88,40 @@ impl Process {
         stop_signal: Signal,
         folder: Option<&Path>,
     ) -> Result<Self> {
-        let log = place::log(name);
-        if let Some(folder) = log.parent() {
-            std::fs::create_dir_all(folder).doing(|| format!("cannot create {}", folder.display()))?;
+        let (log, errors) = open_log(name)?;
+        let output = errors.try_clone().doing(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        Self::spawn(name, command, stop_signal, folder, log)
+    }
+
+    /// Like [`Process::start_with_folder`], for a program that this process talks with: only what it writes to standard
+    /// error goes to the log file. Also returns its standard input and output.
+    ///
+    /// # Errors
+    /// Returns an error if the program cannot be started.
+    pub fn start_with_pipes(
+        name: &str,
+        command: &mut Command,
+        stop_signal: Signal,
+        folder: Option<&Path>,
+    ) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let (log, errors) = open_log(name)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut process = Self::spawn(name, command, stop_signal, folder, log)?;
+        match (process.child.stdin.take(), process.child.stdout.take()) {
+            (Some(input), Some(output)) => Ok((process, input, output)),
+            (_, _) => Err(Error::new(format!("{name} has no pipes"))),
         }
-        let output = File::options().create(true).append(true).open(&log);
-        let output = output.doing(|| format!("cannot write {}", log.display()))?;
-        let errors = output.try_clone().doing(|| format!("cannot write {}", log.display()))?;
-        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
+    }
+
+    fn spawn(
+        name: &str,
+        command: &mut Command,
+        stop_signal: Signal,
+        folder: Option<&Path>,
+        log: PathBuf,
+    ) -> Result<Self> {
+        command.process_group(0);
         let program = command.get_program().to_owned();
         let child = command.spawn().doing(|| format!("cannot start {}", program.display()))?;
         let watchdog = Watchdog::start(child.id(), stop_signal, folder)?;
@@ -226,13 +252,24 @@ impl Drop for Process {
     }
 }
 
+/// Creates the log file of a process, and returns its path as well.
+fn open_log(name: &str) -> Result<(PathBuf, File)> {
+    let log = place::log(name);
+    if let Some(folder) = log.parent() {
+        std::fs::create_dir_all(folder).doing(|| format!("cannot create {}", folder.display()))?;
+    }
+    let file = File::options().create(true).append(true).open(&log);
+    let file = file.doing(|| format!("cannot write {}", log.display()))?;
+    Ok((log, file))
+}
+
 /// Whether a process with this id is running; false if the text is not a process id.
 #[must_use]
 pub fn is_alive(id: &str) -> bool {
     id.bytes().all(|byte| byte.is_ascii_digit()) && shell("kill -0 \"$1\"", &[id])
 }
 
-fn signal_group(group: u32, signal: Signal) {
+pub(crate) fn signal_group(group: u32, signal: Signal) {
     shell("kill -s \"$1\" -- \"-$2\"", &[signal.name(), &group.to_string()]);
 }
 

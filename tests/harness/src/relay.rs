@@ -46,7 +46,7 @@ impl RelaySettings {
             ("TIDEGATE_QUEUE_TOKEN", queue.token()),
             ("TIDEGATE_QUEUE_API", &queue.api_url()),
             ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8,::1/128"),
-            ("TIDEGATE_LOG", "info"),
+            ("TIDEGATE_LOG", "info,relay::control::awaits=debug"),
             ("NO_COLOR", "1"),
         ];
         let variables = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -226,6 +226,12 @@ impl Relay {
             log => Err(log),
         })
         .await;
+    }
+
+    /// How many calls have begun to wait for an event of a job.
+    #[must_use]
+    pub fn calls_that_waited(&self) -> usize {
+        self.log().matches("a call begins to wait for an event of a job").count()
     }
 
     /// The path of the log file.

@@ -4,6 +4,7 @@
 //! Clones of the repository share files in [`crate::place::cache`]. A lock prevents processes from preparing at the
 //! same time.
 
+mod chromium;
 mod example;
 mod hash;
 mod node;
@@ -13,9 +14,13 @@ mod python;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+pub(crate) use chromium::ADVICE as CHROMIUM_ADVICE;
+pub use chromium::chromium;
 pub use example::receiver;
 pub use hash::{hash_of, short_hash};
-pub use node::{identity_provider, node_packages, program, provider_sdks, typescript_client_generator};
+pub use node::{
+    chromium_driver, identity_provider, node_packages, program, provider_sdks, typescript_client_generator,
+};
 pub use prepare::say;
 pub use programs::{relay, worker};
 pub use python::{python_client_generator, schemathesis};

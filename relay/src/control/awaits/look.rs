@@ -101,6 +101,7 @@ impl Wait {
             // The same evaluation may succeed later.
             Some(Err(error)) if error.is_ours() => Err(Error::Busy),
             Some(Ok(false) | Err(_)) | None => {
+                tracing::debug!(%event, "the expression of a waiting call is not true for an event");
                 self.refused.insert(event);
                 Ok(false)
             }

@@ -13,7 +13,7 @@ use crate::control::{
     self, await_tokens, awaits, idempotency, page, request_rate, sessions, sign_in, tokens, wrong_tokens,
 };
 use crate::doctor::check;
-use crate::{descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
+use crate::{callers, descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -116,8 +116,8 @@ fn calls() -> Vec<Bound> {
             "limits memory and the load of the database",
         ),
         fixed!(
-            "a stream whose token or session has ended is found",
-            format!("every {}", time(streams::CHECKED_EVERY)),
+            "a stream or a waiting call whose token or session has ended is found",
+            format!("every {}", time(callers::CHECKED_EVERY)),
             "limits what a revoked token still sees",
         ),
         fixed!(

@@ -9,7 +9,7 @@ use shared::id::EventId;
 
 use super::RelayOnly;
 use crate::api::Source;
-use crate::provider::now_s;
+use crate::mint;
 
 impl RelayOnly {
     /// Puts `count` different events into the queue. Returns their ids, in the form of
@@ -32,9 +32,9 @@ impl RelayOnly {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: &[u8],
     ) -> EventId {
-        let received_at_ms = now_s() * 1_000;
+        let (received_at_ms, id) = mint::event();
         let header = EventHeader {
-            id: EventId::mint(received_at_ms, rand::random()),
+            id,
             source: source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id)),
             received_at_ms,
             method: "POST".to_owned(),

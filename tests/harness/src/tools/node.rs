@@ -70,6 +70,18 @@ fn install_identity_provider() -> Result<PathBuf> {
     install_copy("oidc-provider", "tests/harness/oidc", &names, what)
 }
 
+/// Returns a folder with the driver of Chromium, `driver.mjs` of `tests/harness/chromium`, and its packages, which are
+/// installed if necessary. Clones of the repository share it.
+///
+/// # Errors
+/// Same as [`node_packages`].
+pub fn chromium_driver() -> Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf>> = OnceLock::new();
+    let names = ["package.json", "package-lock.json", "driver.mjs"];
+    let what = "installing playwright-core and axe-core (18 MB)";
+    FOLDER.get_or_init(|| install_copy("chromium", "tests/harness/chromium", &names, what)).clone()
+}
+
 /// Returns a folder with `openapi-typescript`, `openapi-fetch` and the TypeScript compiler in its `node_modules`, as
 /// `tests/clients/package-lock.json` lists them, which are installed if necessary. Clones of the repository share it.
 ///
@@ -96,8 +108,13 @@ fn install_copy(tool: &str, listed: &str, names: &[&str], what: &str) -> Result<
     let folder = place::cache().join("tools").join(format!("{tool}-{}", hex::encode(&hash.finalize()[..6])));
     std::fs::create_dir_all(&folder).doing(|| format!("cannot create {}", folder.display()))?;
     for name in names {
-        let from = listed.join(name);
-        std::fs::copy(&from, folder.join(name)).doing(|| format!("cannot copy {}", from.display()))?;
+        let (from, to) = (listed.join(name), folder.join(name));
+        // A program of another process may be reading it.
+        if !to.is_file() {
+            let unfinished = folder.join(format!("{name}.unfinished"));
+            std::fs::copy(&from, &unfinished).doing(|| format!("cannot copy {}", from.display()))?;
+            std::fs::rename(&unfinished, &to).doing(|| format!("cannot rename {}", unfinished.display()))?;
+        }
     }
     prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
     Ok(folder)
