@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::parts::Parts;
 use crate::api::server::Patience;
+use crate::config::Dashboard;
 use crate::control::Control;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
@@ -18,8 +19,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
-    streams, sync, tail, undecided, unreadable, waiters, waiting,
+    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations,
+    over_rate, replay, streams, sync, tail, undecided, unreadable, waiters, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
@@ -80,7 +81,10 @@ impl Tasks {
 
 fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>) {
     let control = Control::of(app);
-    let pages = if app.config.dashboard { dashboard::router(control.clone()) } else { Router::new() };
+    let pages = match app.config.dashboard {
+        Dashboard::Off => Router::new(),
+        served => dashboard::router(control.clone(), served),
+    };
     let (router, room) = (api::router(control, pages), descriptors::api_room(files, &app.config));
     let serving = api::server::serve(listener, router, room, Patience::default(), group.stop_signal());
     group.spawn("REST API", serving);
