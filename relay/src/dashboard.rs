@@ -19,6 +19,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use crate::config;
 use crate::control::Control;
 
+mod alert_list;
 pub(crate) mod alerts;
 mod assets;
 mod commands;
@@ -70,7 +71,7 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
         // Alerts, system and settings.
-        .route("/dashboard/alerts", get(alerts::show))
+        .route("/dashboard/alerts", get(alert_list::show))
         .route("/dashboard/system", get(system::show))
         .merge(settings::routes())
         .merge(if served == config::Dashboard::Design { design::routes() } else { Router::new() })

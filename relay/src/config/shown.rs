@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(of("TIDEGATE_PUBLIC_URL").value, None);
         assert_eq!(of("TIDEGATE_QUEUE_API").value.as_deref(), Some("https://user:…@queue.example/v4"));
         let text = format!("{shown:?}");
-        for secret in ["sixteen characters", "AAEC", "postgres://", "a secret of the client", "hidden"] {
+        for secret in ["sixteen characters", "AAEC", "postgres://u@localhost/t", "a secret of the client", "hidden"] {
             assert!(!text.contains(secret), "{secret}");
         }
     }

@@ -1,21 +1,11 @@
 //! Alerts: what is wrong now, and the page on which it is mended.
 
-use std::sync::Arc;
-
-use askama::Template;
-use axum::extract::State;
-use axum::response::Response;
 use time::OffsetDateTime;
 
-use super::commands::Commands;
-use super::failure::Failure;
-use super::frame::{Frame, Section, page};
 use super::view::{self, Tone};
-use super::viewer::Viewer;
-use crate::control::overview::{self, Finding, FindingKind, Found, Next};
-use crate::control::{Control, Error, Scope};
+use crate::control::overview::{Finding, FindingKind, Found, Next};
 
-pub(super) use kept::Kept;
+pub(super) use kept::{Kept, Known};
 
 pub(crate) mod kept;
 
@@ -99,45 +89,6 @@ const fn kind_of(kind: FindingKind) -> (Tone, &'static str) {
         FindingKind::DeliveriesHeld => (Tone::Held, "Held deliveries"),
         FindingKind::EventsQuarantined => (Tone::Warn, "Events in quarantine"),
     }
-}
-
-#[derive(Template)]
-#[template(path = "dashboard/alerts.html")]
-struct AlertsPage {
-    frame: Frame,
-    known: Arc<kept::Known>,
-    /// How old the alerts are, if the database does not respond.
-    stale: Option<String>,
-    commands: Commands,
-}
-
-/// The page.
-pub(super) async fn show(
-    State(control): State<Control>,
-    State(kept): State<Arc<Kept>>,
-    viewer: Viewer,
-) -> Result<Response, Failure> {
-    // Also for what is kept: it was read for another viewer.
-    viewer.actor.require(Scope::Read)?;
-    let customer = viewer.actor.customer()?;
-    let (known, stale) = match kept.fresh(customer) {
-        Some(known) => (known, None),
-        None => match (overview::show(&control, &viewer.actor).await, kept.last(customer)) {
-            (Ok(found), _) => {
-                let alerts = found.findings.into_iter().map(of).collect();
-                (kept.put(customer, alerts), None)
-            }
-            // Alerts that are old and say so help more than none.
-            (Err(Error::Unavailable(_)), Some(known)) => {
-                let age = view::duration(u64::try_from(known.at.elapsed().as_millis()).unwrap_or(u64::MAX));
-                (known, Some(age))
-            }
-            (Err(error), _) => return Err(error.into()),
-        },
-    };
-    let frame = Frame::new(&viewer, "Alerts", Section::Alerts);
-    let commands = Commands::read(&frame, "/v1/overview", "tidegate attention list");
-    Ok(page(&AlertsPage { frame, known, stale, commands }))
 }
 
 #[cfg(test)]

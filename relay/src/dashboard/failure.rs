@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::frame::{Frame, page};
-use super::viewer::CUSTOMER;
-use super::{assets, link, view};
+use super::link::{self, CUSTOMER};
+use super::{assets, view};
 use crate::api::problem::{ApiError, Problem};
 use crate::control;
 

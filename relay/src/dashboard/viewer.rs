@@ -21,8 +21,7 @@ use crate::api::problem::ApiError;
 use crate::api::site::{self, Site};
 use crate::control::{Actor, Error, Scope, acting, authentication};
 
-/// The query parameter that names the customer whose objects are shown.
-pub(super) const CUSTOMER: &str = "customer";
+pub(super) use super::link::CUSTOMER;
 
 /// Who views a page.
 #[derive(Debug, Clone)]

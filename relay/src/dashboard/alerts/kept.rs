@@ -54,12 +54,12 @@ impl Default for Kept {
 
 impl Kept {
     /// The alerts that were just read.
-    pub(super) fn fresh(&self, customer: CustomerId) -> Option<Arc<Known>> {
+    pub(in crate::dashboard) fn fresh(&self, customer: CustomerId) -> Option<Arc<Known>> {
         self.last(customer).filter(|known| known.at.elapsed() < FRESH)
     }
 
     /// The alerts that were read last.
-    pub(super) fn last(&self, customer: CustomerId) -> Option<Arc<Known>> {
+    pub(in crate::dashboard) fn last(&self, customer: CustomerId) -> Option<Arc<Known>> {
         self.entries().get(&customer).and_then(|entry| entry.known.clone())
     }
 
