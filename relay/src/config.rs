@@ -15,8 +15,10 @@ use url::Url;
 use crate::history::Retention;
 
 pub use self::oidc::{Group, OidcConfig};
+pub use self::shown::ShownSetting;
 
 pub(crate) mod oidc;
+mod shown;
 
 /// The minimum number of days for which history is kept: more than a message can wait in the queue.
 pub(crate) const LEAST_RETENTION_DAYS: u64 = 21;
@@ -72,7 +74,7 @@ settings! {
     PUBLIC_URL = "TIDEGATE_PUBLIC_URL", Some(""),
         "the URL under which browsers reach the relay, without a path, such as `https://tidegate.example.com`. Session cookies are made for it and accepted only from its pages. If it is not set, the relay takes the host of each request, and `https` if the request has the header `X-Forwarded-Proto: https`";
     DASHBOARD = "TIDEGATE_DASHBOARD", Some("on"),
-        "`on` or `off`: whether the relay serves the dashboard, at `/dashboard`";
+        "`on` or `off`: whether the relay serves the dashboard, at `/dashboard`. `design` serves also `/dashboard/design`, which shows every part of its style sheet to those who develop it; `cargo dev` sets this";
     CORS_ORIGINS = "TIDEGATE_CORS_ORIGINS", Some(""),
         "the origins of web pages that may await jobs (`GET /v1/await/{source}/{key}`) with an await token, separated by commas, such as `https://app.example.com`. Other calls are never allowed to pages of other origins";
     API_REQUESTS_PER_MINUTE = "TIDEGATE_API_REQUESTS_PER_MINUTE", Some("30000"),
@@ -129,8 +131,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL under which browsers reach the relay.
     pub public_url: Option<Url>,
-    /// Whether the dashboard is served.
-    pub dashboard: bool,
+    /// Which pages of the dashboard are served.
+    pub dashboard: Dashboard,
     /// The origins of web pages that may await jobs, as browsers write them.
     pub cors_origins: Vec<String>,
     /// How many requests a caller of the API may make in a minute.
@@ -144,6 +146,17 @@ pub struct Config {
     pub max_waiting_bytes: usize,
     pub max_in_flight_bytes: usize,
     pub shutdown: Duration,
+    /// All settings as an operator may see them.
+    pub shown: Vec<ShownSetting>,
+}
+
+/// Which pages of the dashboard are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dashboard {
+    Off,
+    On,
+    /// Also the page of its style sheet.
+    Design,
 }
 
 /// Which queues are pulled, and how.
@@ -198,9 +211,10 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     });
     let public_url = reader.parse(&PUBLIC_URL, public_url);
     let dashboard = reader.parse(&DASHBOARD, |text| match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("must be on or off".to_owned()),
+        "on" => Ok(Dashboard::On),
+        "off" => Ok(Dashboard::Off),
+        "design" => Ok(Dashboard::Design),
+        _ => Err("must be on, off or design".to_owned()),
     });
     let cors_origins = reader.parse(&CORS_ORIGINS, cors_origins);
     let api_requests_per_minute = reader.parse(&API_REQUESTS_PER_MINUTE, |text| within(text, 60, 10_000_000));
@@ -262,6 +276,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             max_waiting_bytes: usize::try_from(max_waiting_bytes?).unwrap_or(usize::MAX),
             max_in_flight_bytes: usize::try_from(max_in_flight_bytes?).unwrap_or(usize::MAX),
             shutdown: shutdown?,
+            shown: shown::settings(&var),
         })
     })();
     config.filter(|_| reader.problems.is_empty()).ok_or(reader.problems)

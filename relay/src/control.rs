@@ -85,6 +85,7 @@ pub mod sources;
 pub(crate) mod static_headers;
 pub mod stats;
 pub mod stream;
+pub mod system;
 pub mod time;
 pub mod token_form;
 pub mod tokens;

@@ -16,19 +16,27 @@ use http::header::{
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
+use crate::config;
 use crate::control::Control;
 
-mod alerts;
+mod alert_list;
+pub(crate) mod alerts;
 mod assets;
 mod changes;
+mod commands;
 mod curve;
+mod design;
 mod events;
 mod failure;
 mod frame;
+pub(crate) mod given;
 mod link;
 mod notice;
-mod overview;
+pub(crate) mod overview;
+pub(crate) mod settings;
 mod sign_in;
+pub(crate) mod switcher;
+pub(crate) mod system;
 mod theme;
 mod view;
 mod viewer;
@@ -46,19 +54,34 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct Dashboard {
     control: Control,
     overviews: Arc<overview::Kept>,
+    alerts: Arc<alerts::Kept>,
+    customers: Arc<switcher::Customers>,
+    system: Arc<system::Kept>,
 }
 
-/// All pages.
-pub fn router(control: Control) -> Router {
+/// The pages that are served.
+pub fn router(control: Control, served: config::Dashboard) -> Router {
+    let dashboard = Dashboard {
+        control,
+        overviews: Arc::default(),
+        alerts: Arc::default(),
+        customers: Arc::default(),
+        system: Arc::default(),
+    };
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
         .route("/dashboard/changes", get(changes::follow))
+        // Alerts, system and settings.
+        .route("/dashboard/alerts", get(alert_list::show))
+        .route("/dashboard/system", get(system::show))
+        .merge(settings::routes())
+        .merge(if served == config::Dashboard::Design { design::routes() } else { Router::new() })
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
         .method_not_allowed_fallback(failure::not_found)
-        .route_layer(axum::middleware::from_fn_with_state(control.clone(), viewer::admit));
+        .route_layer(axum::middleware::from_fn_with_state(dashboard.clone(), viewer::admit));
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
@@ -70,7 +93,7 @@ pub fn router(control: Control) -> Router {
         .layer(axum::middleware::map_response(guarded))
         .route("/dashboard/assets/{name}", get(assets::show))
         .layer(compressed)
-        .with_state(Dashboard { control, overviews: Arc::default() })
+        .with_state(dashboard)
 }
 
 /// Adds the headers of every page.

@@ -102,6 +102,7 @@ impl Engine {
         let Self { handle, inbox } = self;
         let (pool, tasks) = (parts.intake.pool.clone(), parts.tasks.clone());
         let replica = mint::uuid();
+        parts.readiness.leases_as(replica);
         let leaving = CancellationToken::new();
         let (machine, workers) = workers::start(handle, parts, replica, leaving.clone());
         let stopping = match supervise::caught(machine.run(inbox, stop, leaving)).await {

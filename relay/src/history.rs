@@ -88,6 +88,13 @@ impl Retention {
         floor(now_ms, self.metadata_days)
     }
 
+    /// The first day (UTC) on which the partition of a day may be dropped; `None` beyond the calendar.
+    #[must_use]
+    pub fn dropped_on(&self, table: Table, day: Date) -> Option<Date> {
+        let kept = i64::from(self.days_of(table)) + i64::from(GRACE_DAYS) + 1;
+        day.checked_add(time::Duration::days(kept))
+    }
+
     fn days_of(&self, table: Table) -> u16 {
         match table {
             Table::EventBodies => self.body_days,
@@ -247,6 +254,17 @@ mod tests {
         {
             assert!(!past(table, date!(2026 - 03 - 31)), "{table:?}");
             assert!(past(table, date!(2026 - 03 - 30)), "{table:?}");
+        }
+    }
+
+    #[test]
+    fn the_day_of_the_drop_is_the_first_day_on_which_the_partition_is_past_its_retention() {
+        let day = date!(2026 - 03 - 01);
+        for table in [Table::Events, Table::EventBodies, Table::EventKeys, Table::Changes] {
+            let dropped_on = RETENTION.dropped_on(table, day).expect("a day");
+            let partition = Partition { table, day, state: State::Attached };
+            assert!(is_past(&partition, dropped_on, RETENTION), "{table:?}");
+            assert!(!is_past(&partition, dropped_on.previous_day().expect("a day"), RETENTION), "{table:?}");
         }
     }
 

@@ -203,6 +203,8 @@ impl Puller {
         };
         let count = leased.len();
         let now_ms = mint::now_ms();
+        let oldest = leased.iter().filter_map(|message| message.accepted_at_ms).min();
+        self.readiness.messages_pulled(self.queue.id(), oldest.map(|at| now_ms.saturating_sub(at)));
         let (worn, leased): (Vec<_>, Vec<_>) = leased.into_iter().partition(|message| message.attempts > MANY_LEASES);
         // Before anything is read: one of them may have ended the relay each time.
         if !self.finish(self.set_aside(worn, now_ms), &stop).await {

@@ -11,10 +11,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use uuid::Uuid;
+
+pub use self::parts::{Parts, QueuePart};
 pub use self::upstream::{Failing, Upstream};
 use crate::moment::Moment;
 use crate::supervise::{Failure, Supervisor};
 
+mod parts;
 pub(crate) mod upstream;
 
 /// The engine takes a turn at least every two seconds. If it has taken none for this long, it hangs.
@@ -45,13 +49,33 @@ struct Told {
     pullers: BTreeMap<String, Moment>,
     /// By queue: whether calls to its API succeed.
     queues: BTreeMap<String, Upstream>,
+    /// By queue: the last pull that succeeded, and the last one that brought messages.
+    pulls: BTreeMap<String, Pulls>,
+    /// As which replica this relay holds its lease.
+    replica: Option<Uuid>,
     is_stopping: bool,
+}
+
+/// The pulls of a queue.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pulls {
+    last: Option<Moment>,
+    /// The last pull that brought messages, and how long the oldest of them had waited in the queue, in milliseconds.
+    with_messages: Option<(Moment, Option<u64>)>,
 }
 
 impl Told {
     /// The state in which every part has completed its round at this moment.
     fn at(now: Moment) -> Self {
-        Self { engine: now, lease: now, pullers: BTreeMap::new(), queues: BTreeMap::new(), is_stopping: false }
+        Self {
+            engine: now,
+            lease: now,
+            pullers: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            replica: None,
+            is_stopping: false,
+        }
     }
 }
 
@@ -77,9 +101,20 @@ impl Readiness {
         self.told().pullers.insert(queue.to_owned(), Moment::now() + rest);
     }
 
+    /// The engine begins to hold the lease of this replica.
+    pub fn leases_as(&self, replica: Uuid) {
+        self.told().replica = Some(replica);
+    }
+
     /// A pull of a queue has succeeded.
     pub fn pulled(&self, queue: &str) {
         self.queue(queue).succeeded();
+        self.told().pulls.entry(queue.to_owned()).or_default().last = Some(Moment::now());
+    }
+
+    /// A pull has brought messages. The oldest of them had waited this long in the queue, if the queue reports it.
+    pub fn messages_pulled(&self, queue: &str, waited_ms: Option<u64>) {
+        self.told().pulls.entry(queue.to_owned()).or_default().with_messages = Some((Moment::now(), waited_ms));
     }
 
     /// A pull of a queue has failed. `error` contains no addresses or ids.

@@ -67,7 +67,7 @@ pub(crate) struct Tenant {
     pub(crate) customer: String,
     pub(crate) api: Api,
     pub(crate) source: Source,
-    ids: Ids,
+    pub(crate) ids: Ids,
     _receivers: [Receiver; 2],
 }
 

@@ -19,6 +19,8 @@ mod copies;
 mod crash;
 mod crowd;
 mod customers;
+mod dashboard;
+mod dashboard_settings;
 mod decided;
 mod deleting;
 mod deliver;

@@ -14,7 +14,7 @@ use crate::control::{Actor, Control};
 pub struct Overview {
     #[serde(flatten)]
     pub figures: OverviewFigures,
-    /// What is wrong now. Empty if nothing is known to be wrong.
+    /// What is wrong now, the worst first. Empty if nothing is known to be wrong.
     pub findings: Vec<FindingWithNext>,
 }
 

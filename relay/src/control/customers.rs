@@ -18,7 +18,7 @@ use super::record::{self, Action, Object};
 use super::saved::{Activity, Configured, Outcome, Precondition, Saved};
 use super::scope::Scope;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, name, schema};
+use super::{Actor, Control, Error, name, overview, schema};
 use crate::history::Retention;
 use crate::mint;
 
@@ -234,6 +234,24 @@ pub async fn delete(control: &Control, actor: &Actor, id: &str, when: &Precondit
             Ok(operations::view(*operation))
         }
     }
+}
+
+/// What a customer owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    pub sources: usize,
+    pub destinations: usize,
+    pub routes: usize,
+}
+
+/// What a customer owns, and a deletion of it would stop.
+///
+/// # Errors
+/// Returns an error if the actor may not administer the deployment.
+pub fn owned(control: &Control, actor: &Actor, customer: CustomerId) -> Result<Owned, Error> {
+    actor.require(Scope::Admin)?;
+    let (sources, destinations, routes) = overview::counts(&control.configuration.current(), customer);
+    Ok(Owned { sources, destinations, routes })
 }
 
 /// The customer with this id or name.

@@ -31,6 +31,19 @@ pub fn names(control: &Control, actor: &Actor) -> Result<Names, Error> {
     Ok(Names { sources: sorted(sources.collect()), destinations: sorted(usable.chain(unusable).collect()) })
 }
 
+/// The most names of customers.
+pub(crate) const MOST_CUSTOMERS: u32 = 200;
+
+/// The names of customers in alphabetical order. Beyond 200 they are left out.
+///
+/// # Errors
+/// Returns an error if the actor may not read or is bound to a customer, or if the query fails.
+pub async fn customers(control: &Control, actor: &Actor) -> Result<Vec<String>, Error> {
+    actor.require(Scope::Read)?;
+    actor.require_unbound()?;
+    Ok(store::customers::first_names(&control.pool, i64::from(MOST_CUSTOMERS)).await?)
+}
+
 fn sorted<I>(mut names: Vec<(I, String)>) -> Vec<(I, String)> {
     names.sort_by(|(_, one), (_, other)| one.cmp(other));
     names.truncate(MOST_NAMES);

@@ -3,6 +3,8 @@
 //! Everything is read by bounded statements (`store::overview`): from counters, from what the engine has reported, and
 //! from the newest rows of history. So a finding may say "at least", and history is never scanned.
 
+use std::cmp::Reverse;
+
 use model::destination::DestinationState;
 use model::health::BreakerName;
 use model::unix_time;
@@ -99,6 +101,25 @@ pub enum FindingKind {
     DeliveriesDead,
     DeliveriesHeld,
     EventsQuarantined,
+}
+
+impl FindingKind {
+    /// How bad it is; 0 is the worst: first what stops, then what is lost to its destination until someone acts, then
+    /// what is late, then what waits because someone wants it to.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::DestinationDisabled => 0,
+            Self::DestinationFailing => 1,
+            Self::SourceRejecting => 2,
+            Self::DeliveriesDead => 3,
+            Self::SourceNotActive => 4,
+            Self::Backlog => 5,
+            Self::DestinationBackingOff => 6,
+            Self::EventsQuarantined => 7,
+            Self::DeliveriesHeld => 8,
+            Self::DestinationPaused => 9,
+        }
+    }
 }
 
 /// A source or a destination.
@@ -201,7 +222,7 @@ pub async fn show(control: &Control, actor: &Actor) -> Result<Overview, Error> {
 }
 
 /// The numbers of a customer's sources, destinations and routes.
-fn counts(snapshot: &Snapshot, customer: CustomerId) -> (usize, usize, usize) {
+pub(super) fn counts(snapshot: &Snapshot, customer: CustomerId) -> (usize, usize, usize) {
     let of = |owner: CustomerId| owner == customer;
     let sources = || snapshot.sources.values().filter(|source| of(source.customer_id));
     let destinations = snapshot.destinations.values().filter(|destination| of(destination.customer_id)).count()
@@ -249,13 +270,10 @@ impl Seen {
         let inactive = self.inactive.iter().map(inactive);
         let held = self.held.iter().map(held);
         let whole = [dead(self.dead), quarantined(self.quarantined)];
-        troubled
-            .chain(backlog)
-            .chain(rejecting)
-            .chain(inactive)
-            .chain(held)
-            .chain(whole.into_iter().flatten())
-            .collect()
+        let all = troubled.chain(backlog).chain(rejecting).chain(inactive).chain(held);
+        let mut findings: Vec<Found> = all.chain(whole.into_iter().flatten()).collect();
+        findings.sort_by_key(|found| (found.finding.kind.rank(), Reverse(found.finding.count)));
+        findings
     }
 
     fn pending_of(&self, row: &TroubledRow) -> i64 {
@@ -486,6 +504,26 @@ mod tests {
         assert_eq!((*kind, *and_more), (FindingKind::DestinationFailing, true));
         assert_eq!(since.map(|since| since.0), Some(at(60_000)));
         assert!(detail.contains("12 since the last success") && detail.contains("at least 5000"), "{detail}");
+    }
+
+    #[test]
+    fn the_worst_finding_is_the_first_and_of_one_kind_the_one_that_concerns_the_most() {
+        let disabled = destination(DestinationState::Disabled);
+        let failing = |id, name: &str| TroubledRow {
+            id: DestinationId::mint(1, [id; 10]),
+            name: name.to_owned(),
+            failing_since: Some(at(1)),
+            ..destination(DestinationState::Active)
+        };
+        let waiting = |id, count| PendingRow { id: DestinationId::mint(1, [id; 10]), ..pending(count, 0) };
+        let troubled = vec![failing(2, "few"), failing(3, "many"), disabled];
+        let found = seen(troubled, vec![waiting(2, 1), waiting(3, 50)]);
+        let names: Vec<&str> = found
+            .iter()
+            .filter_map(|found| found.finding.subject.as_ref())
+            .map(|subject| subject.name.as_str())
+            .collect();
+        assert_eq!(names, ["billing", "many", "few"]);
     }
 
     #[test]

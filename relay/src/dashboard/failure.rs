@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::frame::{Frame, page};
+use super::link::{self, CUSTOMER};
 use super::{assets, view};
 use crate::api::problem::{ApiError, Problem};
 use crate::control;
@@ -41,6 +42,8 @@ struct FailurePage {
     frame: Frame,
     problem: Problem,
     advice: &'static str,
+    /// The names of customers and the URL of the page for each, if the page needs one.
+    customers: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -61,12 +64,21 @@ impl Failure {
         self.0.log();
         let problem = self.problem();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let frame = Frame { title: view::sentence(problem.title), ..frame };
+        let needs_customer = problem.errors.iter().any(|error| error.field == CUSTOMER);
+        let title = if needs_customer { "Choose a customer".to_owned() } else { view::sentence(problem.title) };
+        let customers = if needs_customer { customers(&frame) } else { Vec::new() };
+        let frame = Frame { title, ..frame };
         let advice = advice(status);
-        let mut response = page(&FailurePage { frame, problem, advice });
+        let mut response = page(&FailurePage { frame, problem, advice, customers });
         *response.status_mut() = status;
         response
     }
+}
+
+/// The page of the frame for each customer.
+fn customers(frame: &Frame) -> Vec<(String, String)> {
+    let href = |name: &String| link::changed(&frame.viewer.uri, &[(CUSTOMER, Some(name.as_str())), ("cursor", None)]);
+    frame.viewer.customers.iter().map(|name| (name.clone(), href(name))).collect()
 }
 
 /// What to do next.

@@ -5,6 +5,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use time::OffsetDateTime;
 
 use super::notice::Notice;
+use super::switcher::Switcher;
 use super::theme::Theme;
 use super::viewer::{CUSTOMER, Viewer};
 use super::{assets, link};
@@ -16,18 +17,29 @@ use crate::control::{Error, Scope};
 pub(super) enum Section {
     Overview,
     Events,
+    Alerts,
+    System,
+    Settings,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 2] = [Self::Overview, Self::Events];
+    const DAILY: [Self; 3] = [Self::Overview, Self::Events, Self::Alerts];
     /// What is looked at now and then.
-    const FURTHER: [Self; 0] = [];
+    const FURTHER: [Self; 2] = [Self::System, Self::Settings];
+
+    /// Whether the viewer may see anything of it.
+    fn is_for(self, viewer: &Viewer) -> bool {
+        self != Self::System || viewer.may_of_deployment(Scope::Read)
+    }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Events => "Events",
+            Self::Alerts => "Alerts",
+            Self::System => "System",
+            Self::Settings => "Settings",
         }
     }
 
@@ -35,6 +47,9 @@ impl Section {
         match self {
             Self::Overview => "",
             Self::Events => "/events",
+            Self::Alerts => "/alerts",
+            Self::System => "/system",
+            Self::Settings => "/settings",
         }
     }
 
@@ -43,6 +58,9 @@ impl Section {
         match self {
             Self::Overview => "M2 9.5h3l2-6 3 9 1.5-3H14",
             Self::Events => "M2.5 4h11M2.5 8h11M2.5 12h7",
+            Self::Alerts => "M8 2.5 14.5 13.5h-13zM8 6.5v3.2M8 11.6v.1",
+            Self::System => "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5h.1M5 11h.1",
+            Self::Settings => "M2.5 4.5h6M12.5 4.5h1M10.5 2.8v3.4M2.5 11.5h1M7.5 11.5h6M5.5 9.8v3.4",
         }
     }
 }
@@ -54,6 +72,8 @@ pub(super) struct Entry {
     pub(super) href: String,
     pub(super) icon: &'static str,
     pub(super) is_current: bool,
+    /// How many need someone; `None` if there are none.
+    pub(super) count: Option<usize>,
 }
 
 /// What every page has around its content.
@@ -86,8 +106,22 @@ impl Frame {
             href: self.to(section.path()),
             icon: section.icon(),
             is_current: self.section == Some(*section),
+            count: self.count_of(*section),
         };
-        sections.iter().map(entry).collect()
+        sections.iter().filter(|section| section.is_for(&self.viewer)).map(entry).collect()
+    }
+
+    fn count_of(&self, section: Section) -> Option<usize> {
+        self.viewer.alert_count().filter(|count| section == Section::Alerts && *count > 0)
+    }
+
+    /// The choice of a customer; `None` if the viewer has no choice.
+    pub(super) fn switcher(&self) -> Option<Switcher> {
+        if !self.viewer.may_of_deployment(Scope::Read) {
+            return None;
+        }
+        let path = format!("{}{}", super::ROOT, self.section.map_or("", Section::path));
+        Some(Switcher::new(path, self.customer(), &self.viewer.customers))
     }
 
     /// The URL of a page of the dashboard, for the same customer. `path` begins with a slash, or is empty.

@@ -3,6 +3,9 @@
 use http::Uri;
 use url::form_urlencoded::{self, Serializer};
 
+/// The query parameter that names the customer whose objects are shown.
+pub(super) const CUSTOMER: &str = "customer";
+
 /// The value of a query parameter; `None` if it is missing or empty.
 pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());

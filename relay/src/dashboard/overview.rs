@@ -20,13 +20,13 @@ use crate::control::events::{Event, EventFilter};
 use crate::control::overview::{self, OverviewFigures};
 use crate::control::page::PageRequest;
 use crate::control::stats::{self, Stats, StatsFilter, Step};
-use crate::control::{Control, Error};
+use crate::control::{Control, Error, Scope};
 
 /// For how long what was read is shown to everyone who views the page: twenty viewers cost no more than one.
-const FRESH: Duration = Duration::from_secs(2);
+pub(crate) const FRESH: Duration = Duration::from_secs(2);
 
 /// The most customers and ranges of which the last figures are kept, for when the database does not respond.
-const MOST_KEPT: usize = 256;
+pub(crate) const MOST_KEPT: usize = 256;
 
 /// The number of alerts and of events on the page.
 const ALERTS_SHOWN: usize = 3;
@@ -115,11 +115,14 @@ pub(super) async fn show(
 ) -> Result<Response, Failure> {
     let named = link::parameter(&viewer.uri, "range");
     let range = RANGES.iter().position(|(name, ..)| named.as_deref() == Some(name)).unwrap_or(DEFAULT_RANGE);
+    // Also for what is kept: it was read for another viewer.
+    viewer.actor.require(Scope::Read)?;
     let key = (viewer.actor.customer()?, range);
     let (loaded, stale) = match kept.get(key) {
         Some(loaded) if loaded.at.elapsed() < FRESH => (loaded, None),
         known => match (load(&control, &viewer, range).await, known) {
             (Ok(loaded), _) => {
+                viewer.alerts.put(key.0, loaded.alerts.clone());
                 let loaded = Arc::new(loaded);
                 kept.put(key, &loaded);
                 (loaded, None)

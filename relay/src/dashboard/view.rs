@@ -10,6 +10,8 @@ use time::OffsetDateTime;
 use time::format_description::FormatItem;
 use time::macros::format_description;
 
+use super::link;
+
 /// HTML. Whoever makes one has escaped what it contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Markup(String);
@@ -256,6 +258,11 @@ pub(super) fn verification(verification: impl Borrow<Verification>) -> Markup {
         Verification::Unsigned | Verification::Released | Verification::Edited => Tone::Quiet,
     };
     badge(tone, &capital(verification.name()))
+}
+
+/// The URL of a page of the dashboard for a customer, whatever customer the present page is for.
+pub(super) fn of_customer(path: &str, customer: &str) -> String {
+    link::with(path, &[(link::CUSTOMER, Some(customer))])
 }
 
 /// A word with a capital, and spaces for underscores.

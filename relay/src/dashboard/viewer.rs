@@ -1,5 +1,7 @@
 //! Who views a page: the session of the browser, and the customer that the URL names.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -13,13 +15,13 @@ use super::frame::Frame;
 use super::link;
 use super::notice::{self, Notice};
 use super::theme::{self, Theme};
+use super::{Dashboard, alerts};
 use crate::api::auth;
 use crate::api::problem::ApiError;
 use crate::api::site::{self, Site};
-use crate::control::{Actor, Control, Error, Scope, acting, authentication};
+use crate::control::{Actor, Error, Scope, acting, authentication};
 
-/// The query parameter that names the customer whose objects are shown.
-pub(super) const CUSTOMER: &str = "customer";
+pub(super) use super::link::CUSTOMER;
 
 /// Who views a page.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ pub(crate) struct Viewer {
     pub(super) notice: Option<Notice>,
     /// Whether sign-in needs no token because of a provider.
     pub(super) site: Site,
+    /// The names of the customers for which the viewer may act; none if the viewer is bound to one.
+    pub(super) customers: Arc<[String]>,
+    /// The last alerts of each customer.
+    pub(super) alerts: Arc<alerts::Kept>,
 }
 
 impl Viewer {
@@ -47,10 +53,22 @@ impl Viewer {
     pub(super) fn sees_all(&self) -> bool {
         self.actor.listed().is_none()
     }
+
+    /// Whether the viewer may do what belongs to the deployment and to no customer, and needs this scope.
+    pub(super) fn may_of_deployment(&self, scope: Scope) -> bool {
+        self.may(scope) && self.actor.require_unbound().is_ok()
+    }
+
+    /// The number of alerts; `None` if it is not known.
+    pub(super) fn alert_count(&self) -> Option<usize> {
+        let customer = self.actor.customer().ok().filter(|_| self.may(Scope::Read));
+        customer.and_then(|customer| self.alerts.count(customer))
+    }
 }
 
 /// Passes a request on if it has a session; otherwise sends the browser to the sign-in. Renders what a page refuses.
-pub(super) async fn admit(State(control): State<Control>, mut request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(dashboard): State<Dashboard>, mut request: Request, next: Next) -> Response {
+    let control = &dashboard.control;
     let Some(site) = Site::of(control.public_url(), request.headers()) else {
         return failure::without_frame(ApiError::PlainHttp);
     };
@@ -59,7 +77,7 @@ pub(super) async fn admit(State(control): State<Control>, mut request: Request, 
         return failure::without_frame(ApiError::CrossSite(shown_by));
     }
     let from = auth::caller(request.extensions());
-    let actor = match authentication::authenticate_session(&control, &session, from).await {
+    let actor = match authentication::authenticate_session(control, &session, from).await {
         Err(Error::Unauthenticated) => {
             let mut response = to_sign_in(&request);
             response.headers_mut().append(SET_COOKIE, site.no_session());
@@ -73,12 +91,12 @@ pub(super) async fn admit(State(control): State<Control>, mut request: Request, 
     }
     let customer = link::parameter(request.uri(), CUSTOMER);
     let acting = match &customer {
-        Some(named) => acting::act_for(&control, actor.clone(), named).await,
+        Some(named) => acting::act_for(control, actor.clone(), named).await,
         None => Ok(actor.clone()),
     };
     let (acting, refused) = match acting {
         Ok(acting) => (acting, None),
-        Err(error) => (actor, Some(error)),
+        Err(error) => (actor.clone(), Some(error)),
     };
     let notice = notice::of(request.headers());
     let viewer = Viewer {
@@ -88,7 +106,10 @@ pub(super) async fn admit(State(control): State<Control>, mut request: Request, 
         theme: theme::of(request.headers()),
         notice: notice.clone(),
         site,
+        customers: dashboard.customers.names(control, &actor).await,
+        alerts: Arc::clone(&dashboard.alerts),
     };
+    viewer.alerts.refresh(control, &viewer.actor);
     let mut response = match refused {
         Some(error) => Failure::from(error).into_response(),
         None => {

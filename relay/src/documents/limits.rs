@@ -3,6 +3,7 @@
 
 mod code;
 mod control;
+mod dashboard;
 mod data;
 mod edge;
 mod memory;
@@ -182,6 +183,7 @@ fn page() -> String {
     edge::write(&mut page);
     data::write(&mut page);
     control::write(&mut page);
+    dashboard::write(&mut page);
     page
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::parts::Parts;
 use crate::api::server::Patience;
+use crate::config::Dashboard;
 use crate::control::Control;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
@@ -80,7 +81,10 @@ impl Tasks {
 
 fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>) {
     let control = Control::of(app);
-    let pages = if app.config.dashboard { dashboard::router(control.clone()) } else { Router::new() };
+    let pages = match app.config.dashboard {
+        Dashboard::Off => Router::new(),
+        served => dashboard::router(control.clone(), served),
+    };
     let (router, room) = (api::router(control, pages), descriptors::api_room(files, &app.config));
     let serving = api::server::serve(listener, router, room, Patience::default(), group.stop_signal());
     group.spawn("REST API", serving);

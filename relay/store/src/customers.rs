@@ -233,6 +233,17 @@ pub async fn page(pool: &Pool, cursor: Option<Uuid>, limit: i64) -> Result<Vec<C
     .map_err(Error::from)
 }
 
+/// The first names of customers in alphabetical order.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn first_names(pool: &Pool, limit: i64) -> Result<Vec<String>> {
+    sqlx::query_scalar!("select name from customers where deleted_at is null order by name limit $1", limit)
+        .fetch_all(pool)
+        .await
+        .map_err(Error::from)
+}
+
 /// The names of these customers.
 ///
 /// # Errors

@@ -84,6 +84,7 @@ pub mod sessions;
 pub mod settle;
 pub mod signals;
 pub mod sources;
+pub mod system;
 pub mod tokens;
 pub mod undecided;
 pub mod unreadable;

@@ -123,6 +123,12 @@ impl Table {
         Self::Changes,
     ];
 
+    /// The table with this name, if it is one of history.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
@@ -169,10 +175,13 @@ impl Partition {
 
     fn read(name: &str, state: State) -> Option<Self> {
         let (table, day) = name.rsplit_once('_')?;
-        let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
-        let day = Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
-        Some(Self { table, day, state })
+        Some(Self { table: Table::from_name(table)?, day: day_of_name(day)?, state })
     }
+}
+
+/// The day that ends the name of a partition.
+pub(crate) fn day_of_name(text: &str) -> Option<Date> {
+    Date::parse(text, time::macros::format_description!("[year][month][day]")).ok()
 }
 
 /// The connection of the one replica that drops partitions. When it is dropped, another replica can take over.

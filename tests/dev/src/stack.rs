@@ -67,7 +67,8 @@ impl Stack {
             .with("TIDEGATE_LISTEN", &format!("127.0.0.1:{}", options.relay_port))
             .with("TIDEGATE_ADMIN_TOKEN", &secrets.admin_token)
             .with("TIDEGATE_MASTER_KEY", &secrets.master_key)
-            .with("TIDEGATE_CORS_ORIGINS", PAGES);
+            .with("TIDEGATE_CORS_ORIGINS", PAGES)
+            .with("TIDEGATE_DASHBOARD", "design");
         let mut relay = Relay::start(settings).await?;
         // The developer reads the log; nothing is asserted about it.
         relay.expect_errors();
@@ -97,6 +98,7 @@ impl Stack {
             "
 Tidegate is running.
   relay     {relay}  (REST API under /v1, description at /openapi.json)
+  dashboard {relay}/dashboard  (its design at /dashboard/design; sign in with the admin token)
   edge      {edge}
   database  {database}
   queue     {queue}  (faults on demand: /admin/faults, counters: /admin/counters, clock: /admin/clock)
