@@ -19,16 +19,23 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use crate::control::Control;
 
 mod alerts;
+mod answer;
 mod assets;
+mod commands;
 mod curve;
+pub(crate) mod deliveries;
+mod delivery;
 mod events;
 mod failure;
 mod frame;
 mod link;
 mod notice;
+mod operations;
 mod overview;
+mod quarantine;
 mod sign_in;
 mod theme;
+pub(crate) mod values;
 mod view;
 mod viewer;
 
@@ -52,6 +59,38 @@ pub fn router(control: Control) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
+        // Deliveries, operations, replays and the quarantine.
+        .route("/dashboard/deliveries", get(deliveries::list))
+        .route("/dashboard/deliveries/plan", get(deliveries::plan::show).post(deliveries::plan::start))
+        .route("/dashboard/deliveries/{id}", get(delivery::show))
+        .route("/dashboard/deliveries/{id}/retry", get(failure::not_found).post(delivery::retry))
+        .route("/dashboard/deliveries/{id}/cancel", get(delivery::confirm_cancel).post(delivery::cancel))
+        .route("/dashboard/operations", get(operations::list))
+        .route("/dashboard/operations/{id}", get(operations::one::show))
+        .route("/dashboard/operations/{id}/cancel", get(operations::one::confirm_cancel).post(operations::one::cancel))
+        .route("/dashboard/replays", get(operations::replays))
+        .route("/dashboard/replays/new", get(operations::new_replay::show).post(operations::new_replay::start))
+        .route("/dashboard/replays/{id}", get(operations::replay::show))
+        .route("/dashboard/replays/{id}/pause", get(failure::not_found).post(operations::replay::pause))
+        .route("/dashboard/replays/{id}/resume", get(failure::not_found).post(operations::replay::resume))
+        .route("/dashboard/replays/{id}/rate", get(failure::not_found).post(operations::replay::change_rate))
+        .route(
+            "/dashboard/replays/{id}/cancel",
+            get(operations::replay::confirm_cancel).post(operations::replay::cancel),
+        )
+        .route("/dashboard/quarantine", get(quarantine::show))
+        .route("/dashboard/quarantine/plan", get(quarantine::plan::show).post(quarantine::plan::start))
+        .route("/dashboard/quarantine/messages", get(quarantine::messages::list))
+        .route(
+            "/dashboard/quarantine/messages/release",
+            get(failure::not_found).post(quarantine::messages::release_many),
+        )
+        .route("/dashboard/quarantine/messages/{id}", get(quarantine::messages::show))
+        .route(
+            "/dashboard/quarantine/messages/{id}/release",
+            get(failure::not_found).post(quarantine::messages::release),
+        )
+        .route("/dashboard/quarantine/{id}/release", get(failure::not_found).post(quarantine::release))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
@@ -60,7 +99,8 @@ pub fn router(control: Control) -> Router {
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
-    let compressed = CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
+    let compressed =
+        CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
     pages
         .merge(open)
         .layer(axum::middleware::map_response(guarded))

@@ -16,18 +16,24 @@ use crate::control::{Error, Scope};
 pub(super) enum Section {
     Overview,
     Events,
+    Deliveries,
+    Operations,
+    Quarantine,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 2] = [Self::Overview, Self::Events];
+    const DAILY: [Self; 4] = [Self::Overview, Self::Events, Self::Deliveries, Self::Operations];
     /// What is looked at now and then.
-    const FURTHER: [Self; 0] = [];
+    const FURTHER: [Self; 1] = [Self::Quarantine];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Events => "Events",
+            Self::Deliveries => "Deliveries",
+            Self::Operations => "Operations",
+            Self::Quarantine => "Quarantine",
         }
     }
 
@@ -35,6 +41,9 @@ impl Section {
         match self {
             Self::Overview => "",
             Self::Events => "/events",
+            Self::Deliveries => "/deliveries",
+            Self::Operations => "/operations",
+            Self::Quarantine => "/quarantine",
         }
     }
 
@@ -43,6 +52,9 @@ impl Section {
         match self {
             Self::Overview => "M2 9.5h3l2-6 3 9 1.5-3H14",
             Self::Events => "M2.5 4h11M2.5 8h11M2.5 12h7",
+            Self::Deliveries => "M2 8h9M8 4.5 11.5 8 8 11.5M14 3v10",
+            Self::Operations => "M13.5 8A5.5 5.5 0 1 1 12 4.2M12 1.5v3H9",
+            Self::Quarantine => "M8 1.8 13 4v4c0 3-2 5-5 6.2C5 13 3 11 3 8V4zM8 5.5v3M8 10.8v.1",
         }
     }
 }
@@ -68,12 +80,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(viewer: &Viewer, title: impl Into<String>, section: impl Into<Option<Section>>) -> Self {
-        Self {
-            title: title.into(),
-            viewer: viewer.clone(),
-            section: section.into(),
-            now: OffsetDateTime::now_utc(),
-        }
+        Self { title: title.into(), viewer: viewer.clone(), section: section.into(), now: OffsetDateTime::now_utc() }
     }
 
     /// The navigation.
