@@ -465,6 +465,7 @@ async fn an_operation_takes_the_deliveries_that_it_lists_by_their_ids_and_leaves
     assert_eq!(retried["parameters"]["deliveries"]["ids"], json!(listed), "{retried}");
     let events = [&dead[0], &dead[2]].map(|delivery| delivery["event_id"].as_str().expect("an id").to_owned());
     some.receiver.wait_for_events(events, SOON).await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 2, SOON).await;
     let cancelled = run(&gateway.api, &of("cancel_deliveries")).await;
     assert_eq!(cancelled["changed"], 1, "{cancelled}");
     assert_eq!(gateway.api.all("/v1/deliveries?state=cancelled").await.len(), 1);

@@ -18,7 +18,7 @@ use super::viewer::Viewer;
 use super::{answer, link, view};
 use crate::control::deliveries::{self, Attempt, Delivery};
 use crate::control::page::{MAX_LIMIT, PageRequest};
-use crate::control::{Control, Error, Scope, routes};
+use crate::control::{Control, Error, Scope, names, routes};
 
 #[derive(Template)]
 #[template(path = "dashboard/delivery.html")]
@@ -28,6 +28,8 @@ struct DeliveryPage {
     sentence: String,
     advice: Option<&'static str>,
     created_at: OffsetDateTime,
+    /// The name of the source, if it exists.
+    source: Option<String>,
     /// The name of the route: `None` if it has been deleted, empty if it has none.
     route: Option<String>,
     attempts: Vec<Attempt>,
@@ -80,6 +82,8 @@ pub(super) async fn show(
             Err(error) => return Err(error.into()),
         },
     };
+    let sources = names::names(&control, &viewer.actor)?.sources;
+    let source = sources.into_iter().find(|(id, _)| *id == delivery.source_id).map(|(_, name)| name);
     let name = delivery.destination.as_deref().unwrap_or("a deleted destination");
     let frame = Frame::new(&viewer, format!("Delivery to {name}"), Section::Deliveries);
     let path = format!("/v1/deliveries/{}", delivery.id);
@@ -88,6 +92,7 @@ pub(super) async fn show(
         sentence: words::state(&delivery),
         advice: delivery.held_by.map(words::advice),
         created_at: unix_time::timestamp(delivery.id.minted_at_ms()),
+        source,
         route,
         attempts: attempts.data,
         later: attempts.next_cursor.map(|cursor| link::changed(&viewer.uri, &[("cursor", Some(&cursor))])),

@@ -80,12 +80,17 @@ fn href(viewer: &Viewer, path: &str, owner: Option<CustomerId>) -> String {
 }
 
 /// The replay that an operation is, if it is one.
-fn replay_of(operation: &Operation) -> Option<ReplayId> {
+pub(super) fn replay_of(operation: &Operation) -> Option<ReplayId> {
     operation.parameters.get("replay_id")?.as_str()?.parse().ok()
 }
 
 /// A value of a filter. An unknown one is refused.
-fn known<T>(given: &Given, name: &str, read: impl Fn(&str) -> Option<T>, names: &str) -> Result<Option<T>, Error> {
+pub(super) fn known<T>(
+    given: &Given,
+    name: &str,
+    read: impl Fn(&str) -> Option<T>,
+    names: &str,
+) -> Result<Option<T>, Error> {
     let Some(text) = given.get(name) else { return Ok(None) };
     let problem = || Error::Invalid(vec![FieldError::new(name, format!("must be one of {names}, but is \"{text}\""))]);
     read(text).map(Some).ok_or_else(problem)

@@ -62,6 +62,13 @@ impl QuarantinePage {
         self.verifies.get(&event.id)
     }
 
+    /// Why an event does not verify now, unless it is for the same reason as when it was received.
+    fn other_reason(&self, event: &Event) -> Option<&str> {
+        let reason = self.verifies_now(event)?.reason.as_deref()?;
+        let is_same = event.failure.as_ref().is_some_and(|failure| failure.detail == reason);
+        (!is_same).then_some(reason)
+    }
+
     fn may_release(&self) -> bool {
         self.frame.may_replay() && !self.frame.viewer.sees_all()
     }

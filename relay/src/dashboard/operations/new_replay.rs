@@ -70,7 +70,7 @@ impl NewReplayPage {
     /// What is wrong with a field of the form.
     fn errors_of(&self, name: &str) -> Vec<String> {
         let errors = self.errors.iter().filter(|error| field(&error.field) == name);
-        errors.map(|error| view::sentence(&error.message)).collect()
+        errors.map(words::problem).collect()
     }
 
     /// What is wrong with the form as a whole.

@@ -192,7 +192,7 @@ pub(in crate::dashboard) async fn change_rate(
     match changed {
         Err(Error::Invalid(errors)) => {
             let replay = replays::show(&control, &viewer.actor, &id).await?;
-            let problems = errors.iter().map(|error| view::sentence(&error.message)).collect();
+            let problems = errors.iter().map(words::problem).collect();
             render(&control, &viewer, replay, (limit.to_owned(), per.to_owned()), problems).await
         }
         other => answer::on(&viewer, &format!("/replays/{id}"), other, |replay| match replay.rate_limit {

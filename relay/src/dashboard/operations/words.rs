@@ -7,6 +7,7 @@ use model::replay::ReplayState;
 use shared::id::{DestinationId, SourceId};
 
 use crate::control::deliveries::DeliveryFilter;
+use crate::control::field_error::FieldError;
 use crate::control::fields;
 use crate::control::names::Names;
 use crate::control::operations::{Operation, SkippedDeliveries};
@@ -130,6 +131,11 @@ pub(in crate::dashboard) fn seconds(seconds: impl Borrow<f64>) -> String {
 pub(in crate::dashboard) fn rate(rate: impl Borrow<RateLimit>) -> String {
     let RateLimit { limit, per } = *rate.borrow();
     format!("{} per {}", view::number(limit), period(per))
+}
+
+/// What is wrong with a field of a form, in a sentence. A form has no JSON.
+pub(in crate::dashboard) fn problem(error: &FieldError) -> String {
+    view::sentence(&error.message.replace("a JSON number", "a whole number"))
 }
 
 /// A period as the REST API names it.

@@ -3,17 +3,17 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde_json::json;
 
 use crate::control::page::PageRequest;
 use crate::control::time::Timestamp;
 use crate::control::unreadable::{self, Reason, ReleaseOfMany, UnreadableFilter, UnreadableMessage, UnreadableState};
-use crate::control::{Control, Error, fields};
+use crate::control::{Control, fields};
 use crate::dashboard::commands::Commands;
 use crate::dashboard::deliveries::filter::{self, Chip};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::operations::known;
 use crate::dashboard::values::Given;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
@@ -86,10 +86,15 @@ const fn advice(reason: Reason) -> &'static str {
 /// The list.
 pub(in crate::dashboard) async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
     let given = Given::of(&viewer.uri)?;
-    let read = |name: &str| given.get(name).map(|text| json!(text));
+    let reasons = Reason::ALL.map(Reason::name).join(", ");
+    let state = |name: &str| match name {
+        "waiting" => Some(UnreadableState::Waiting),
+        "released" => Some(UnreadableState::Released),
+        _ => None,
+    };
     let wanted = UnreadableFilter {
-        reason: read("reason").map(fields::read).transpose().map_err(|error| named(error, "reason"))?,
-        state: read("state").map(fields::read).transpose().map_err(|error| named(error, "state"))?,
+        reason: known(&given, "reason", Reason::from_name, &reasons)?,
+        state: known(&given, "state", state, &STATES.join(", "))?,
     };
     let window = PageRequest { limit: None, cursor: given.get("cursor").map(str::to_owned) };
     let found = unreadable::list(&control, &viewer.actor, &wanted, &window).await?;
@@ -105,17 +110,6 @@ pub(in crate::dashboard) async fn list(State(control): State<Control>, viewer: V
         given,
         frame,
     }))
-}
-
-/// The error of a parameter, with its name.
-fn named(error: Error, name: &str) -> Error {
-    match error {
-        Error::Invalid(mut errors) => {
-            errors.iter_mut().for_each(|error| name.clone_into(&mut error.field));
-            Error::Invalid(errors)
-        }
-        other => other,
-    }
 }
 
 /// One message.

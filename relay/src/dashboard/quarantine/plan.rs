@@ -14,6 +14,7 @@ use crate::dashboard::commands::Commands;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::operations::replay_of;
 use crate::dashboard::values::Given;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
@@ -113,7 +114,11 @@ pub(in crate::dashboard) async fn start(
     match create(&control, &viewer, &given, false).await {
         Ok(Made::Operation(operation)) => {
             let notice = Notice::done("The release has started. This page shows its progress.");
-            Ok(notice.on(&answer::to(&viewer, &format!("/operations/{}", operation.id))))
+            let path = match replay_of(&operation) {
+                Some(replay) => format!("/replays/{replay}"),
+                None => format!("/operations/{}", operation.id),
+            };
+            Ok(notice.on(&answer::to(&viewer, &path)))
         }
         made => render(&viewer, &given, made),
     }
