@@ -27,6 +27,7 @@ pub(crate) mod deliveries;
 mod delivery;
 mod events;
 mod failure;
+mod filter;
 mod frame;
 mod link;
 mod notice;

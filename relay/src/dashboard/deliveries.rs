@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::commands::{Commands, single_quoted};
 use super::failure::Failure;
+use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
 use super::values::Given;
 use super::viewer::{CUSTOMER, Viewer};
@@ -18,11 +19,9 @@ use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Control, names};
 
-pub(super) mod filter;
 pub(super) mod plan;
 pub(crate) mod words;
 
-use filter::Chip;
 use plan::Change;
 
 /// The classes of statuses that attempts are filtered by.

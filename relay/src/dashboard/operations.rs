@@ -7,8 +7,8 @@ use model::operation::{OperationKind, OperationState};
 use shared::id::{CustomerId, ReplayId};
 
 use super::commands::Commands;
-use super::deliveries::filter::{self, Chip};
 use super::failure::Failure;
+use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
 use super::values::Given;
 use super::viewer::{CUSTOMER, Viewer};

@@ -9,9 +9,9 @@ use model::event::Verification;
 use shared::id::EventId;
 
 use super::commands::Commands;
-use super::deliveries::filter::{self, Chip};
 use super::deliveries::of_owner;
 use super::failure::Failure;
+use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
 use super::notice::Notice;
 use super::values::{Given, moment};

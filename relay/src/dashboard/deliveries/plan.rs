@@ -6,7 +6,6 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::filter;
 use crate::control::deliveries::DeliveryFilter;
 use crate::control::error::Noun;
 use crate::control::operations::{self, Made, NewKind, NewOperation, OperationPlan};
@@ -18,7 +17,7 @@ use crate::dashboard::notice::Notice;
 use crate::dashboard::values::Given;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
-use crate::dashboard::{answer, operations::words};
+use crate::dashboard::{answer, filter, operations::words};
 
 /// What an operation does with deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

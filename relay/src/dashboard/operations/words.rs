@@ -13,7 +13,7 @@ use crate::control::names::Names;
 use crate::control::operations::{Operation, SkippedDeliveries};
 use crate::control::rate::{Period, RateLimit};
 use crate::control::replays::{Replay, ShownFilter};
-use crate::dashboard::deliveries::filter;
+use crate::dashboard::filter;
 use crate::dashboard::view::{self, Markup, Tone};
 
 /// What an operation does.

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::frame::Frame;
+use super::link;
+use super::values::Given;
 use crate::control::deliveries::DeliveryFilter;
 use crate::control::{Error, fields};
-use crate::dashboard::frame::Frame;
-use crate::dashboard::link;
-use crate::dashboard::values::Given;
 
 /// The query parameters that are filters, with their names on the page.
-pub(in crate::dashboard) const FILTERS: [(&str, &str); 9] = [
+pub(super) const FILTERS: [(&str, &str); 9] = [
     ("destination", "Destination"),
     ("state", "State"),
     ("status_class", "Status"),
@@ -25,14 +25,14 @@ pub(in crate::dashboard) const FILTERS: [(&str, &str); 9] = [
 pub(super) const ID: &str = "id";
 
 /// A filter that is set, and the URL of the page without it.
-pub(in crate::dashboard) struct Chip {
-    pub(in crate::dashboard) name: &'static str,
-    pub(in crate::dashboard) value: String,
-    pub(in crate::dashboard) without: String,
+pub(super) struct Chip {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) without: String,
 }
 
 /// The filters that are set.
-pub(in crate::dashboard) fn chips(frame: &Frame, given: &Given, filters: &[(&str, &'static str)]) -> Vec<Chip> {
+pub(super) fn chips(frame: &Frame, given: &Given, filters: &[(&str, &'static str)]) -> Vec<Chip> {
     let chip = |(parameter, name): &(&str, &'static str)| {
         Some(Chip { name, value: given.get(parameter)?.to_owned(), without: frame.without(parameter) })
     };
@@ -40,7 +40,7 @@ pub(in crate::dashboard) fn chips(frame: &Frame, given: &Given, filters: &[(&str
 }
 
 /// The filters as the object that the REST API reads.
-pub(in crate::dashboard) fn object(given: &Given) -> Map<String, Value> {
+pub(super) fn object(given: &Given) -> Map<String, Value> {
     let mut object = given.object(&FILTERS.map(|(name, _)| name));
     let ids: Vec<Value> = given.all(ID).map(Value::from).collect();
     if !ids.is_empty() {
@@ -50,12 +50,12 @@ pub(in crate::dashboard) fn object(given: &Given) -> Map<String, Value> {
 }
 
 /// The filters as the control layer takes them. An unknown state or class is refused.
-pub(in crate::dashboard) fn read(given: &Given) -> Result<DeliveryFilter, Error> {
+pub(super) fn read(given: &Given) -> Result<DeliveryFilter, Error> {
     fields::read(Value::Object(object(given)))
 }
 
 /// The query of a page with the same filters, and with further parameters.
-pub(in crate::dashboard) fn query(filter: &DeliveryFilter, path: &str, more: &[(&str, &str)]) -> String {
+pub(super) fn query(filter: &DeliveryFilter, path: &str, more: &[(&str, &str)]) -> String {
     let mut pairs: Vec<(String, String)> = Vec::new();
     if let Ok(Value::Object(object)) = serde_json::to_value(filter) {
         for (name, value) in object {
@@ -78,7 +78,7 @@ pub(in crate::dashboard) fn query(filter: &DeliveryFilter, path: &str, more: &[(
 }
 
 /// The deliveries that a filter selects, in words that continue a sentence.
-pub(in crate::dashboard) fn words(filter: &DeliveryFilter) -> String {
+pub(super) fn words(filter: &DeliveryFilter) -> String {
     let DeliveryFilter { event, destination, state, error, route, status_class, replay, ids, after, before } = filter;
     if let Some(ids) = ids {
         return if ids.len() == 1 {
@@ -126,7 +126,7 @@ mod tests {
         let url = query(&filter, "/x", &[("change", "retry"), ("state", "succeeded")]);
         assert_eq!(
             url,
-            "/x?destination=a%26b&status_class=5xx&after=2026-01-31T08%3A00%3A00Z&change=retry&state=succeeded"
+            "/x?after=2026-01-31T08%3A00%3A00Z&destination=a%26b&status_class=5xx&change=retry&state=succeeded"
         );
         assert_eq!(words(&read(&given("")).expect("a filter")), "deliveries");
     }
