@@ -21,23 +21,30 @@ use crate::control::Control;
 
 mod alert_list;
 pub(crate) mod alerts;
+mod answer;
 mod assets;
 mod changes;
 mod commands;
 mod curve;
+pub(crate) mod deliveries;
+mod delivery;
 mod design;
 mod events;
 mod failure;
+mod filter;
 mod frame;
 pub(crate) mod given;
 mod link;
 mod notice;
+mod operations;
 pub(crate) mod overview;
+mod quarantine;
 pub(crate) mod settings;
 mod sign_in;
 pub(crate) mod switcher;
 pub(crate) mod system;
 mod theme;
+pub(crate) mod values;
 mod view;
 mod viewer;
 
@@ -77,6 +84,38 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
         .route("/dashboard/system", get(system::show))
         .merge(settings::routes())
         .merge(if served == config::Dashboard::Design { design::routes() } else { Router::new() })
+        // Deliveries, operations, replays and the quarantine.
+        .route("/dashboard/deliveries", get(deliveries::list))
+        .route("/dashboard/deliveries/plan", get(deliveries::plan::show).post(deliveries::plan::start))
+        .route("/dashboard/deliveries/{id}", get(delivery::show))
+        .route("/dashboard/deliveries/{id}/retry", get(failure::not_found).post(delivery::retry))
+        .route("/dashboard/deliveries/{id}/cancel", get(delivery::confirm_cancel).post(delivery::cancel))
+        .route("/dashboard/operations", get(operations::list))
+        .route("/dashboard/operations/{id}", get(operations::one::show))
+        .route("/dashboard/operations/{id}/cancel", get(operations::one::confirm_cancel).post(operations::one::cancel))
+        .route("/dashboard/replays", get(operations::replays))
+        .route("/dashboard/replays/new", get(operations::new_replay::show).post(operations::new_replay::start))
+        .route("/dashboard/replays/{id}", get(operations::replay::show))
+        .route("/dashboard/replays/{id}/pause", get(failure::not_found).post(operations::replay::pause))
+        .route("/dashboard/replays/{id}/resume", get(failure::not_found).post(operations::replay::resume))
+        .route("/dashboard/replays/{id}/rate", get(failure::not_found).post(operations::replay::change_rate))
+        .route(
+            "/dashboard/replays/{id}/cancel",
+            get(operations::replay::confirm_cancel).post(operations::replay::cancel),
+        )
+        .route("/dashboard/quarantine", get(quarantine::show))
+        .route("/dashboard/quarantine/plan", get(quarantine::plan::show).post(quarantine::plan::start))
+        .route("/dashboard/quarantine/messages", get(quarantine::messages::list))
+        .route(
+            "/dashboard/quarantine/messages/release",
+            get(failure::not_found).post(quarantine::messages::release_many),
+        )
+        .route("/dashboard/quarantine/messages/{id}", get(quarantine::messages::show))
+        .route(
+            "/dashboard/quarantine/messages/{id}/release",
+            get(failure::not_found).post(quarantine::messages::release),
+        )
+        .route("/dashboard/quarantine/{id}/release", get(failure::not_found).post(quarantine::release))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))

@@ -441,3 +441,74 @@ async fn an_operation_that_would_do_nothing_sensible_is_refused_with_the_field()
         assert_eq!(named, fields, "{wanted}: {problem}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_takes_the_deliveries_that_it_lists_by_their_ids_and_leaves_those_in_other_states() {
+    let gateway = Gateway::relay_only().await;
+    let (some, others) = (gateway.line("some").await, gateway.line("others").await);
+    store_dead(&gateway, &some.destination, 4, "timeout").await;
+    store_pending(&gateway, &others.destination, 3).await;
+    let dead = gateway.api.all("/v1/deliveries?state=dead").await;
+    let held = gateway.api.all("/v1/deliveries?state=held").await;
+    let ids = |deliveries: &[&Value]| deliveries.iter().map(|delivery| id(delivery).to_owned()).collect::<Vec<_>>();
+    let listed = ids(&[&dead[0], &dead[2], &held[1]]);
+
+    let of = |kind: &str| json!({ "kind": kind, "deliveries": { "ids": listed } });
+    for (kind, matched, changed) in
+        [("retry_deliveries", 2, 2), ("cancel_deliveries", 1, 1), ("release_deliveries", 1, 0)]
+    {
+        let planned = plan(&gateway.api, &of(kind)).await;
+        assert_eq!((&planned["matched"], &planned["changed"]), (&json!(matched), &json!(changed)), "{kind}: {planned}");
+    }
+    let retried = run(&gateway.api, &of("retry_deliveries")).await;
+    assert_eq!((&retried["changed"], &retried["total"]), (&json!(2), &json!(2)), "{retried}");
+    assert_eq!(retried["parameters"]["deliveries"]["ids"], json!(listed), "{retried}");
+    let events = [&dead[0], &dead[2]].map(|delivery| delivery["event_id"].as_str().expect("an id").to_owned());
+    some.receiver.wait_for_events(events, SOON).await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 2, SOON).await;
+    let cancelled = run(&gateway.api, &of("cancel_deliveries")).await;
+    assert_eq!(cancelled["changed"], 1, "{cancelled}");
+    assert_eq!(gateway.api.all("/v1/deliveries?state=cancelled").await.len(), 1);
+    assert_eq!(gateway.api.all("/v1/deliveries?state=dead").await.len(), 2);
+    assert_eq!((some.receiver.count(), others.receiver.count()), (2, 0));
+
+    let many: Vec<&str> = vec![listed[0].as_str(); 201];
+    for (wrong, what) in [
+        (json!({ "ids": [] }), "must have 1 to 200 ids"),
+        (json!({ "ids": many }), "must have 1 to 200 ids"),
+        (json!({ "ids": ["evt_1"] }), "is not a delivery id"),
+        (json!({ "ids": listed, "state": "dead" }), "cannot be combined with other filters"),
+    ] {
+        let operation = json!({ "kind": "retry_deliveries", "deliveries": wrong });
+        let refused = gateway.api.post("/v1/operations", &operation).await.expect_status(422);
+        assert!(refused["errors"].to_string().contains(what), "{what}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_listed_and_retried_by_the_replay_that_created_them() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("line").await;
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    gateway.api.wait_for_row("/v1/deliveries?state=succeeded", SOON).await;
+    let once = json!({ "retry": { "schedule_s": [0] } });
+    gateway.api.patch(&format!("/v1/destinations/{}", line.destination.id), &once).await.expect_saved();
+    line.receiver.always(Behaviour::Status(500));
+    let wanted = json!({ "filter": { "source": "line" } });
+    let mut replays = Vec::new();
+    for _ in 0..2 {
+        let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
+        gateway.api.wait_for_row(&format!("/v1/deliveries?state=dead&replay={}", id(&replay)), SOON).await;
+        replays.push(id(&replay).to_owned());
+    }
+    let listed = gateway.api.all(&format!("/v1/deliveries?replay={}", replays[0])).await;
+    assert_eq!((listed.len(), &listed[0]["replay_id"]), (1, &json!(replays[0])), "{listed:?}");
+    assert_eq!(gateway.api.all("/v1/deliveries").await.len(), 3);
+    line.receiver.always(Behaviour::Status(200));
+    let retry = json!({ "kind": "retry_deliveries", "deliveries": { "state": "dead", "replay": replays[0] } });
+    assert_eq!(run(&gateway.api, &retry).await["changed"], 1);
+    gateway.api.wait_for_row(&format!("/v1/deliveries?state=succeeded&replay={}", replays[0]), SOON).await;
+    assert_eq!(gateway.api.all("/v1/deliveries?state=dead").await.len(), 1, "that of the other replay");
+    gateway.api.get("/v1/deliveries?replay=evt_1").await.expect_status(422);
+}

@@ -21,6 +21,7 @@ mod crowd;
 mod customers;
 mod dashboard;
 mod dashboard_settings;
+mod dashboard_deliveries;
 mod decided;
 mod deleting;
 mod deliver;

@@ -249,7 +249,7 @@ async fn a_request_that_fails_verification_is_refused_if_its_body_is_larger_than
 }
 
 /// Puts an event into the queue whose signature the edge has refused.
-fn quarantine(gateway: &RelayOnly, source: &Source, number: u32, signer: &Provider) -> EventId {
+pub(crate) fn quarantine(gateway: &RelayOnly, source: &Source, number: u32, signer: &Provider) -> EventId {
     let body = format!("{{\"number\":{number}}}");
     let request = signer.sign(&format!("msg_{number}"), body.as_bytes(), now_s());
     let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -35,6 +35,9 @@ pub struct DeliveryQuery {
     route: Option<String>,
     /// Only deliveries whose last attempt was answered with a status of this class.
     status_class: Option<StatusClass>,
+    /// Only deliveries that the replay with this id created.
+    #[param(value_type = Option<schema::ReplayId>)]
+    replay: Option<String>,
     /// Only deliveries created at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
@@ -60,8 +63,10 @@ pub(super) async fn list(
     actor: Actor,
     Params(query): Params<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
-    let DeliveryQuery { event, destination, state, error, route, status_class, after, before, limit, cursor } = query;
-    let filter = DeliveryFilter { event, destination, state, error, route, status_class, after, before };
+    let DeliveryQuery { event, destination, state, error, route, status_class, replay, after, before, limit, cursor } =
+        query;
+    let filter =
+        DeliveryFilter { event, destination, state, error, route, status_class, replay, ids: None, after, before };
     Ok(Json(deliveries::list(&control, &actor, filter, &PageRequest { limit, cursor }).await?))
 }
 

@@ -3,7 +3,7 @@
 use model::delivery::DeliveryState;
 use model::held_by::HeldBy;
 use serde::{Deserialize, Serialize};
-use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId, uuid_v7_floor};
 use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use store::partitions::with_partitions;
 use store::search::Range;
@@ -172,6 +172,14 @@ pub struct DeliveryFilter {
     /// Only deliveries whose last attempt had a response with a status of this class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_class: Option<StatusClass>,
+    /// Only deliveries that the replay with this id created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::ReplayId>)]
+    pub replay: Option<String>,
+    /// Only the deliveries with these ids, 1 to 200 of them. Cannot be combined with other filters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<schema::DeliveryId>>, min_items = 1, max_items = 200)]
+    pub ids: Option<Vec<String>>,
     /// Only deliveries created at or after this time (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Timestamp>)]
@@ -182,7 +190,36 @@ pub struct DeliveryFilter {
     pub before: Option<String>,
 }
 
+/// The most ids of a filter.
+pub(crate) const MOST_IDS: usize = 200;
+
 impl DeliveryFilter {
+    /// Whether it has anything besides ids.
+    fn has_more_than_ids(&self) -> bool {
+        let Self { event, destination, state, error, route, status_class, replay, ids: _, after, before } = self;
+        let texts = [event, destination, error, route, replay, after, before];
+        texts.into_iter().any(Option::is_some) || state.is_some() || status_class.is_some()
+    }
+
+    /// The deliveries that it lists. Problems are noted.
+    fn listed(&self, problems: &mut Problems) -> Vec<DeliveryId> {
+        let Some(ids) = &self.ids else { return Vec::new() };
+        if ids.is_empty() || ids.len() > MOST_IDS {
+            problems.add("ids", format!("must have 1 to {MOST_IDS} ids, but has {}", ids.len()));
+        }
+        if self.has_more_than_ids() {
+            problems.add("ids", "cannot be combined with other filters; omit them, or omit ids");
+        }
+        let mut read = |text: &String| match text.parse() {
+            Ok(id) => Some(id),
+            Err(_) => {
+                problems.add("ids", format!("\"{text}\" is not a delivery id; delivery ids begin with dlv_"));
+                None
+            }
+        };
+        ids.iter().take(MOST_IDS).filter_map(&mut read).collect()
+    }
+
     /// The deliveries that it selects, and the range of their ids in the window. Problems are noted.
     ///
     /// # Errors
@@ -194,7 +231,20 @@ impl DeliveryFilter {
         window: Window,
         problems: &mut Problems,
     ) -> Result<(Selection, Range), Error> {
-        let range = id_range(self.after.as_deref(), self.before.as_deref(), window, problems);
+        let mut range = id_range(self.after.as_deref(), self.before.as_deref(), window, problems);
+        let ids = self.listed(problems);
+        let replay = self.replay.as_deref().and_then(|text| {
+            text.parse::<ReplayId>()
+                .map_err(|_| {
+                    problems.add("replay", format!("\"{text}\" is not a replay id; replay ids begin with rpl_"));
+                })
+                .ok()
+        });
+        if let Some(replay) = replay {
+            // No delivery is older than the replay that created it.
+            let first = replay.minted_at_ms().saturating_sub(deliveries::CLOCK_DIFFERENCE_MS);
+            range.from = range.from.max(uuid_v7_floor(first));
+        }
         let event = self.event.as_deref().and_then(|text| {
             text.parse()
                 .map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_")))
@@ -220,6 +270,8 @@ impl DeliveryFilter {
             error: self.error,
             route,
             status_class: self.status_class.map(StatusClass::digit),
+            replay,
+            ids,
             unusable: snapshot.unusable_ids(),
             ..Selection::default()
         };

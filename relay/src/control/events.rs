@@ -26,6 +26,7 @@ pub(crate) mod deliver;
 pub(crate) mod explain;
 mod release;
 pub mod search;
+pub mod verify_now;
 
 /// How long a caller waits for the evaluation of an event's routes.
 pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(10);

@@ -122,7 +122,7 @@ pub(crate) fn deserialize<'de, T: DeserializeOwned>(
 ///
 /// # Errors
 /// Returns the invalid field.
-pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     deserialize(value).map_err(|unread| match unread {
         Unread::Field(error) => Error::Invalid(vec![error]),
         Unread::Syntax(error) => Error::Internal(error.to_string()),

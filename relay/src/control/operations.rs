@@ -123,7 +123,8 @@ pub struct NewOperation {
     pub kind: NewKind,
     /// Selects deliveries like the parameters of `GET /v1/deliveries`. Required with `retry_deliveries`, with `state`
     /// `dead`, `cancelled` or `succeeded`; with `cancel_deliveries`, with `state` `pending` or `held`, or without a state
-    /// for both; and with `release_deliveries`, with `state` `held` or without a state.
+    /// for both; and with `release_deliveries`, with `state` `held` or without a state. With `ids`, it has no state, and
+    /// the operation leaves out the deliveries in a state that it does not change.
     #[serde(default, deserialize_with = "optional_object")]
     pub deliveries: Option<DeliveryFilter>,
     /// Selects events in quarantine. Required with `release_events`.
@@ -306,7 +307,7 @@ async fn task(
         problems.add("deliveries", format!("is required with the kind {kind}"));
     }
     let shown = filter.unwrap_or_default();
-    if let Some(message) = wrong_state(change, shown.state) {
+    if let Some(message) = wrong_state(change, shown.state).filter(|_| shown.ids.is_none()) {
         of_filter.add("state", message);
     }
     if shown.error.is_some() && change != Change::Retry {

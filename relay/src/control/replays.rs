@@ -1,5 +1,6 @@
 //! Replays: work in the background that makes deliveries of stored events again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use model::replay::ReplayState;
@@ -378,6 +379,25 @@ pub async fn list(control: &Control, actor: &Actor, page: &PageRequest) -> Resul
     let page = window.page(rows, |row| row.id.uuid(), view);
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, Error>>()?;
     Ok(Page { data, next_cursor: page.next_cursor, scanned_until: None })
+}
+
+/// Replays by their ids, those that the actor sees: of the customer that it is bound to, or else of all.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn several(control: &Control, actor: &Actor, ids: &[ReplayId]) -> Result<HashMap<ReplayId, Replay>, Error> {
+    actor.require(Scope::Read)?;
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = replays::several(&control.pool, actor.bound_to().map(|owner| owner.id), ids).await?;
+    let held = replays::held(&control.pool, ids).await?;
+    let now = now(control).await?;
+    let view = |row: ReplayRow| {
+        let held = held.get(&row.id).copied().unwrap_or_default();
+        Ok((row.id, view(held, row, control.config.retention, now)?))
+    };
+    rows.into_iter().map(view).collect()
 }
 
 /// A replay and its progress.

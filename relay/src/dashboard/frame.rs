@@ -20,13 +20,16 @@ pub(super) enum Section {
     Alerts,
     System,
     Settings,
+    Deliveries,
+    Operations,
+    Quarantine,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 3] = [Self::Overview, Self::Events, Self::Alerts];
+    const DAILY: [Self; 5] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Operations];
     /// What is looked at now and then.
-    const FURTHER: [Self; 2] = [Self::System, Self::Settings];
+    const FURTHER: [Self; 3] = [Self::Quarantine, Self::System, Self::Settings];
 
     /// Whether the viewer may see anything of it.
     fn is_for(self, viewer: &Viewer) -> bool {
@@ -40,6 +43,9 @@ impl Section {
             Self::Alerts => "Alerts",
             Self::System => "System",
             Self::Settings => "Settings",
+            Self::Deliveries => "Deliveries",
+            Self::Operations => "Operations",
+            Self::Quarantine => "Quarantine",
         }
     }
 
@@ -50,6 +56,9 @@ impl Section {
             Self::Alerts => "/alerts",
             Self::System => "/system",
             Self::Settings => "/settings",
+            Self::Deliveries => "/deliveries",
+            Self::Operations => "/operations",
+            Self::Quarantine => "/quarantine",
         }
     }
 
@@ -61,6 +70,9 @@ impl Section {
             Self::Alerts => "M8 2.5 14.5 13.5h-13zM8 6.5v3.2M8 11.6v.1",
             Self::System => "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5h.1M5 11h.1",
             Self::Settings => "M2.5 4.5h6M12.5 4.5h1M10.5 2.8v3.4M2.5 11.5h1M7.5 11.5h6M5.5 9.8v3.4",
+            Self::Deliveries => "M2 8h9M8 4.5 11.5 8 8 11.5M14 3v10",
+            Self::Operations => "M13.5 8A5.5 5.5 0 1 1 12 4.2M12 1.5v3H9",
+            Self::Quarantine => "M8 1.8 13 4v4c0 3-2 5-5 6.2C5 13 3 11 3 8V4zM8 5.5v3M8 10.8v.1",
         }
     }
 }

@@ -56,12 +56,20 @@ pub(super) fn sentence(text: &str) -> String {
     format!("{}{}{end}", first.to_uppercase(), characters.as_str())
 }
 
+/// The rest of a sentence: a text with a full stop at the end.
+pub(super) fn sentence_rest(text: &str) -> String {
+    let end = if text.is_empty() || text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
+    format!("{text}{end}")
+}
+
 const MACHINE: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 const LONG: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3] UTC");
 const CLOCK: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second] UTC");
 const DAY: &[FormatItem<'_>] = format_description!("[month repr:short] [day padding:none], [hour]:[minute] UTC");
+
+const MINUTE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
 
 fn format(at: OffsetDateTime, format: &[FormatItem<'_>]) -> String {
     at.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_default()
@@ -80,6 +88,11 @@ pub(super) fn clock(at: impl Borrow<OffsetDateTime>, now: impl Borrow<OffsetDate
     let at = *at.borrow();
     let is_today = at.date() == now.borrow().date();
     element(at, "clock", &format(at, if is_today { CLOCK } else { DAY }))
+}
+
+/// A time as text, to the minute.
+pub(super) fn minute(at: OffsetDateTime) -> String {
+    format(at, MINUTE)
 }
 
 /// How long ago a time is, or how long it is until then.

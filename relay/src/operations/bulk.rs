@@ -70,11 +70,25 @@ impl Task {
 
     /// The first deliveries of a range, and where the next ones begin.
     async fn search(&self, pool: &Pool, range: Range, limit: i64, limits: Limits) -> Result<(Vec<DeliveryId>, End)> {
+        if !self.selection.ids.is_empty() {
+            return self.listed(pool, range, limit).await;
+        }
         let mut page = deliveries::Page::begin(pool, Some(self.customer), self.selection.clone(), limit).await?;
         let outcome = search::run(pool, &mut page, Order::NewestFirst, range, limits).await?;
         let found: Vec<DeliveryId> = page.found.into_iter().map(|row| row.id).collect();
         let end = end(outcome, found.last().copied());
         Ok((found, end))
+    }
+
+    /// The first deliveries of a range among those that the task lists by their ids. Which of them are in a state that
+    /// the task changes is checked by [`bulk::plan`] and [`bulk::apply`]; a release takes only held ones.
+    async fn listed(&self, pool: &Pool, range: Range, limit: i64) -> Result<(Vec<DeliveryId>, End)> {
+        let Selection { ids, unusable, .. } = &self.selection;
+        let (found, end) = listed(ids, range, usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(match self.change {
+            Change::Retry | Change::Cancel => (found, end),
+            Change::Release => (deliveries::held_of(pool, self.customer, &found, unusable).await?, end),
+        })
     }
 
     /// What the task would do now, as far as it is found within `within`.
@@ -114,6 +128,17 @@ fn end(outcome: Outcome, last: Option<DeliveryId>) -> End {
         (Outcome::Full, Some(last)) => End::Before(last.uuid()),
         (Outcome::Stopped(rest), _) => End::Before(rest.until),
         (Outcome::Full, None) | (Outcome::End, _) => End::Last,
+    }
+}
+
+/// The newest of these deliveries that are in the range, at most `limit`, and where the next ones begin.
+fn listed(ids: &[DeliveryId], range: Range, limit: usize) -> (Vec<DeliveryId>, End) {
+    let within = ids.iter().copied().filter(|id| id.uuid() >= range.from && id.uuid() < range.until);
+    let sorted: BTreeSet<DeliveryId> = within.collect();
+    let found: Vec<DeliveryId> = sorted.iter().rev().copied().take(limit.max(1)).collect();
+    match found.last() {
+        Some(last) if found.len() < sorted.len() => (found.clone(), End::Before(last.uuid())),
+        Some(_) | None => (found, End::Last),
     }
 }
 
@@ -180,6 +205,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn listed_deliveries_are_taken_newest_first_and_once() {
+        let id = |number: u128| DeliveryId::from_uuid(Uuid::from_u128(number));
+        let ids = [id(3), id(9), id(5), id(3), id(7)];
+        let range = Range { from: Uuid::from_u128(3), until: Uuid::from_u128(9) };
+        assert_eq!(listed(&ids, range, 9), (vec![id(7), id(5), id(3)], End::Last));
+        assert_eq!(listed(&ids, range, 2), (vec![id(7), id(5)], End::Before(id(5).uuid())));
+        let rest = Range { until: id(5).uuid(), ..range };
+        assert_eq!(listed(&ids, rest, 2), (vec![id(3)], End::Last));
+        assert_eq!(listed(&[], range, 2), (vec![], End::Last));
+    }
 
     #[test]
     fn a_chunk_ends_at_the_last_delivery_that_was_found_or_where_the_search_stopped() {

@@ -77,6 +77,12 @@ pub struct Selection {
     pub route: Option<RouteId>,
     /// The first digit of the status of their last attempt.
     pub status_class: Option<i16>,
+    /// The replay that made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayId>,
+    /// The deliveries themselves. An operation looks them up, and a list does not have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<DeliveryId>,
     /// Destinations that this relay cannot use: their pending deliveries are shown as held.
     #[serde(skip)]
     pub unusable: Vec<DestinationId>,
@@ -270,6 +276,7 @@ macro_rules! delivery_page {
                           and ($4::text is null or $4 in ('pending', 'held', 'unsettled')) and $5::text is null
                           and coalesce((replay_id is not null) = $10, true)
                           and coalesce(route_id = $11, $11 is null)
+                          and coalesce(replay_id = $12, $12 is null)
                           and pending.id >= $6 and pending.id < $7
                     ) waiting
                     where ($4::text is null or $4 = 'unsettled' or state = $4)
@@ -285,6 +292,7 @@ macro_rules! delivery_page {
                       and ($5::text is null or error = $5)
                       and coalesce((replay_id is not null) = $10, true)
                       and coalesce(route_id = $11, $11 is null)
+                      and coalesce(replay_id = $12, $12 is null)
                       and settled.id >= $6 and settled.id < $7
                     order by settled.id desc limit $8)
                ) delivery
@@ -310,7 +318,7 @@ async fn page(
     let unusable: Vec<Uuid> = selection.unusable.iter().map(|id| id.uuid()).collect();
     let (customer, event) = (customer.map(CustomerId::uuid), selection.event.map(EventId::uuid));
     let destination = selection.destination.map(DestinationId::uuid);
-    let route = selection.route.map(RouteId::uuid);
+    let (route, replay) = (selection.route.map(RouteId::uuid), selection.replay.map(ReplayId::uuid));
     let state = selection.state.map(DeliveryState::name).or(selection.unsettled.then_some(UNSETTLED));
     let error = selection.error.as_deref();
     let mut search = pool.begin_range().await?;
@@ -318,7 +326,7 @@ async fn page(
         Some(destinations) => {
             let destinations: Vec<Uuid> = destinations.iter().map(|destination| destination.uuid()).collect();
             delivery_page!(
-                "unnest($12::uuid[])",
+                "unnest($13::uuid[])",
                 "destination_id = owned.id",
                 customer,
                 event,
@@ -331,6 +339,7 @@ async fn page(
                 &unusable,
                 selection.replayed,
                 route,
+                replay,
                 &destinations
             )
             .fetch_all(&mut *search)
@@ -350,7 +359,8 @@ async fn page(
                 limit,
                 &unusable,
                 selection.replayed,
-                route
+                route,
+                replay
             )
             .fetch_all(&mut *search)
             .await
@@ -388,6 +398,34 @@ pub async fn find(
 ) -> Result<Option<DeliveryRow>> {
     let selection = Selection { unusable, ..Selection::default() };
     page(pool, Some(customer), &selection, None, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
+}
+
+/// Those of these deliveries that are held, individually or together with all deliveries to their destination.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn held_of(
+    pool: &Pool,
+    customer: CustomerId,
+    ids: &[DeliveryId],
+    unusable: &[DestinationId],
+) -> Result<Vec<DeliveryId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let unusable: Vec<Uuid> = unusable.iter().map(|id| id.uuid()).collect();
+    let held = sqlx::query_scalar!(
+        r#"select pending.id as "id!"
+           from pending_deliveries pending left join destinations on destinations.id = destination_id
+           where pending.id = any($1) and pending.customer_id = $2
+             and (held_reason is not null or destinations.state is distinct from 'active'
+                  or destination_id = any($3))
+           order by pending.id desc"#,
+        &ids,
+        customer.uuid(),
+        &unusable
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(held.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
 /// A page of a delivery's attempts, oldest first. The caller has to check with [`find`] that the delivery belongs to

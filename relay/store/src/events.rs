@@ -331,6 +331,55 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
     }))
 }
 
+/// An event that is verified again.
+#[derive(Debug, Clone)]
+pub struct ToVerify {
+    pub meta: EventMeta,
+    pub source_name: Option<String>,
+    pub body_size: i32,
+}
+
+/// Events by their ids, with what their verification needs besides their bodies.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn to_verify(pool: &Pool, customer: CustomerId, ids: &[EventId]) -> Result<Vec<ToVerify>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"select events.id as "id!: As<EventId>", source_id as "source_id!: As<SourceId>",
+                  sources.name as "source_name?", received_at, type as event_type, provider_event_id, method, query, headers,
+                  body_size
+           from events left join sources on sources.id = events.source_id
+           where events.customer_id = $1 and events.id = any($2)
+           order by events.id desc"#,
+        customer.uuid(),
+        &ids
+    )
+    .fetch_all(pool)
+    .await?;
+    let events = rows.into_iter().map(|row| ToVerify {
+        source_name: row.source_name.clone(),
+        body_size: row.body_size,
+        meta: meta!(row),
+    });
+    Ok(events.collect())
+}
+
+/// The bodies of events by their ids. The caller bounds how large they are together.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn bodies(pool: &Pool, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let mut connection = pool.acquire().await?;
+    let rows =
+        sqlx::query!(r#"select event_id as "id!: As<EventId>", body from event_bodies where event_id = any($1)"#, &ids)
+            .fetch_all(&mut connection)
+            .await?;
+    connection.shrink_buffers();
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.body)).collect())
+}
+
 /// The event that a copy belongs to, by the id that the copy was acknowledged with.
 ///
 /// # Errors

@@ -135,6 +135,17 @@ macro_rules! replay_rows {
 }
 use replay_rows;
 
+/// Replays by their ids; `customer` is `None` for those of all customers.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn several(pool: &Pool, customer: Option<CustomerId>, ids: &[ReplayId]) -> Result<Vec<ReplayRow>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let customer = customer.map(CustomerId::uuid);
+    let rows = replay_rows!("where id = any($1) and ($2::uuid is null or customer_id = $2)", &ids, customer);
+    rows.fetch_all(pool).await.map_err(Error::from)
+}
+
 /// A settled delivery that a replay has reached.
 #[derive(Debug)]
 pub struct DeliveryRow {

@@ -13,7 +13,7 @@ use crate::control::{
     self, await_tokens, awaits, idempotency, page, request_rate, sessions, sign_in, tokens, wrong_tokens,
 };
 use crate::doctor::check;
-use crate::{callers, descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
+use crate::{callers, dashboard, descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -157,6 +157,31 @@ fn calls() -> Vec<Bound> {
             "steps of one response of `/v1/stats`",
             count(control::stats::MOST_STEPS),
             "limits the load on the database",
+        ),
+        fixed!(
+            "events in quarantine that a page of the dashboard verifies again",
+            count(control::events::verify_now::MOST_EVENTS),
+            "limits the time of the page"
+        ),
+        fixed!(
+            "bodies of these events together",
+            bytes(control::events::verify_now::MOST_BYTES),
+            "limits memory and time; larger ones are verified when they are released"
+        ),
+        fixed!(
+            "values of a page or form of the dashboard that lists or starts operations",
+            count(dashboard::values::MAX_VALUES),
+            "limits memory"
+        ),
+        fixed!(
+            "characters of a response that the dashboard shows of each attempt",
+            count(dashboard::deliveries::words::MOST_EXCERPT),
+            "limits the size of the page; the API returns all that is kept"
+        ),
+        fixed!(
+            "ids of deliveries that one operation lists",
+            count(control::deliveries::MOST_IDS),
+            "limits memory and the size of the stored operation"
         ),
         fixed!(
             "deliveries that one call releases",
