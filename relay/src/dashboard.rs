@@ -20,9 +20,13 @@ use crate::control::Control;
 
 mod alerts;
 mod assets;
+mod commands;
 mod curve;
+mod event;
+mod event_rows;
 mod events;
 mod failure;
+mod find;
 mod frame;
 mod link;
 mod notice;
@@ -52,6 +56,15 @@ pub fn router(control: Control) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
+        // Event, its actions, the replay of events, and Find.
+        .route("/dashboard/events/export", get(events::export))
+        .route("/dashboard/events/replay", get(events::replay::plan).post(events::replay::begin))
+        .route("/dashboard/events/{id}", get(event::show))
+        .route("/dashboard/events/{id}/deliver", get(event::actions::deliver_page).post(event::actions::deliver))
+        .route("/dashboard/events/{id}/edit", get(event::edit::show).post(event::edit::send))
+        .route("/dashboard/events/{id}/release", get(failure::not_found).post(event::actions::release))
+        .route("/dashboard/events/{id}/erase", get(event::actions::erase_page).post(event::actions::erase))
+        .route("/dashboard/find", get(find::show))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
@@ -60,7 +73,8 @@ pub fn router(control: Control) -> Router {
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
-    let compressed = CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
+    let compressed =
+        CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
     pages
         .merge(open)
         .layer(axum::middleware::map_response(guarded))

@@ -68,12 +68,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(viewer: &Viewer, title: impl Into<String>, section: impl Into<Option<Section>>) -> Self {
-        Self {
-            title: title.into(),
-            viewer: viewer.clone(),
-            section: section.into(),
-            now: OffsetDateTime::now_utc(),
-        }
+        Self { title: title.into(), viewer: viewer.clone(), section: section.into(), now: OffsetDateTime::now_utc() }
     }
 
     /// The navigation.
@@ -98,6 +93,11 @@ impl Frame {
     /// The URL of a page of the dashboard, for the same customer. `path` begins with a slash, or is empty.
     pub(super) fn to(&self, path: &str) -> String {
         link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, self.viewer.customer.as_deref())])
+    }
+
+    /// The URL of a page about an object of this customer; without one, for the same customer.
+    pub(super) fn to_of(&self, path: &str, customer: Option<&str>) -> String {
+        link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, customer.or(self.viewer.customer.as_deref()))])
     }
 
     /// The URL of a call of the REST API, for the same customer.
