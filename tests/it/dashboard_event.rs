@@ -16,7 +16,7 @@ struct Signed {
 
 impl Signed {
     async fn with(gateway: &RelayOnly, token: &str) -> Self {
-        let base = gateway.relay.url();
+        let base = gateway.relay.url().to_owned();
         let mut browser = Browser::default();
         let page = browser.post_form(&format!("{base}/dashboard/sign-in"), &[("token", token)]).await;
         assert_eq!(page.status, 303, "{page:?}");
@@ -85,7 +85,7 @@ async fn reads_of_bodies(api: &Api) -> usize {
 async fn the_page_of_an_event_shows_its_way_its_routes_and_its_attempts_and_says_why_it_was_not_delivered() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
-    let more = json!({ "retry": { "max_attempts": 1 } });
+    let more = json!({ "retry": { "attempts": 1 } });
     let broken = harness::receiver::Receiver::behaving(Behaviour::Status(500)).await.expect("starts");
     gateway.api.create_destination("broken", &broken.url(), more).await;
     gateway.api.create_route("line", "broken", json!({ "name": "to-broken", "filter": "body.n > 0" })).await;
@@ -383,12 +383,13 @@ async fn a_customer_sees_finds_and_replays_nothing_of_another_and_all_customers_
     line.receiver.wait_for_events([event], SOON).await;
     let delivery = id(&gateway.api.wait_for_row("/v1/deliveries", SOON).await).to_owned();
     gateway.api.create_customer("acme").await;
-    let scopes = ["read", "bodies", "write", "replay", "secrets", "admin"];
+    // A token of one customer has no scope admin, which erasing needs.
+    let scopes = ["read", "bodies", "write", "replay", "secrets"];
     let mut acme = Signed::limited_to(&gateway, &scopes, Some("acme")).await;
-    for path in ["", "?tab=raw", "/deliver", "/edit", "/erase"] {
+    for path in ["", "?tab=raw", "/deliver", "/edit"] {
         assert_eq!(acme.get(&format!("/dashboard/events/{event}{path}")).await.status, 404, "{path}");
     }
-    for path in ["/deliver", "/edit", "/release", "/erase"] {
+    for path in ["/deliver", "/edit", "/release"] {
         let fields = [("destination", "line"), ("type", "x")];
         assert_eq!(acme.post(&format!("/dashboard/events/{event}{path}"), &fields).await.status, 404, "{path}");
     }

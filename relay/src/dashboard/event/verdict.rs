@@ -127,7 +127,7 @@ fn of_delivery(delivery: &Delivery, now: OffsetDateTime) -> String {
 /// What a pending delivery waits for.
 pub(in crate::dashboard) fn waits(delivery: &Delivery, now: OffsetDateTime) -> String {
     let until = |at: Option<OffsetDateTime>| match at.map(|at| (at - now).whole_milliseconds()) {
-        Some(ms @ 1..) => format!(", in {}", view::duration(u64::try_from(ms).unwrap_or(u64::MAX))),
+        Some(ms @ 1..) => format!(" in {}", view::duration(u64::try_from(ms).unwrap_or(u64::MAX))),
         Some(_) | None => String::new(),
     };
     let next = until(delivery.next_attempt_at.map(|at| at.0));
@@ -139,10 +139,10 @@ pub(in crate::dashboard) fn waits(delivery: &Delivery, now: OffsetDateTime) -> S
         Some(WaitsFor::Turn) | None => format!("it is due{failed}, and waits for its turn"),
         Some(WaitsFor::Schedule) => format!("it waits for its next attempt{failed}{next}"),
         Some(WaitsFor::BackOff) => {
-            format!("the destination asked to wait{}", until(delivery.waits_until.map(|at| at.0)))
+            format!("the destination asked to wait; it goes on{}", until(delivery.waits_until.map(|at| at.0)))
         }
         Some(WaitsFor::Breaker) => format!(
-            "the breaker of the destination is open, because its attempts fail{}",
+            "the breaker of the destination is open, because its attempts fail; it is probed{}",
             until(delivery.waits_until.map(|at| at.0))
         ),
         Some(WaitsFor::Order) => "an earlier delivery with the same order key comes first".to_owned(),
