@@ -100,7 +100,8 @@ function isBusy() {
   const selects = String(getSelection()).length > 0;
   const ticked = live.querySelector("input[type=checkbox]:checked") !== null;
   const scrolled = scrollY > 200 && live.dataset.liveScrolled === undefined;
-  const opened = document.querySelector("dialog[open]") !== null;
+  // Details that someone has opened would be closed by what is read again.
+  const opened = document.querySelector("dialog[open]") !== null || live.querySelector("details[open]") !== null;
   const older = new URL(location.href).searchParams.has("cursor");
   return types || selects || ticked || scrolled || opened || older;
 }

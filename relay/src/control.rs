@@ -58,6 +58,7 @@ pub(crate) mod event_types;
 pub mod events;
 pub mod field_error;
 pub mod fields;
+pub mod find;
 pub mod given;
 pub mod idempotency;
 pub(crate) mod name;

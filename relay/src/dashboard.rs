@@ -29,9 +29,12 @@ mod curve;
 pub(crate) mod deliveries;
 mod delivery;
 mod design;
+mod event;
+mod event_rows;
 mod events;
 mod failure;
 mod filter;
+mod find;
 mod frame;
 pub(crate) mod given;
 mod link;
@@ -116,6 +119,15 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
             get(failure::not_found).post(quarantine::messages::release),
         )
         .route("/dashboard/quarantine/{id}/release", get(failure::not_found).post(quarantine::release))
+        // Event, its actions, the replay of events, and Find.
+        .route("/dashboard/events/export", get(events::export))
+        .route("/dashboard/events/replay", get(events::replay::plan).post(events::replay::begin))
+        .route("/dashboard/events/{id}", get(event::show))
+        .route("/dashboard/events/{id}/deliver", get(event::actions::deliver_page).post(event::actions::deliver))
+        .route("/dashboard/events/{id}/edit", get(event::edit::show).post(event::edit::send))
+        .route("/dashboard/events/{id}/release", get(failure::not_found).post(event::actions::release))
+        .route("/dashboard/events/{id}/erase", get(event::actions::erase_page).post(event::actions::erase))
+        .route("/dashboard/find", get(find::show))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))

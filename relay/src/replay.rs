@@ -69,6 +69,9 @@ pub struct Filter {
     /// The error class of the last attempt; only with a state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Only these events; empty for all. Not with a state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventId>,
     /// Received at or after this time, Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_ms: Option<u64>,
@@ -228,10 +231,13 @@ async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> store::Resul
 }
 
 fn selection(filter: &Filter, customer_id: CustomerId, until: Uuid, made_at: OffsetDateTime) -> Selection {
-    let events = Range {
+    let mut events = Range {
         from: filter.after_ms.map_or(Uuid::nil(), uuid_v7_floor),
         until: filter.before_ms.map_or(Uuid::max(), uuid_v7_floor),
     };
+    if let Some((first, last)) = filter.events.iter().min().zip(filter.events.iter().max()) {
+        events = Range { from: events.from.max(first.uuid()), until: events.until.min(after(last.uuid())) };
+    }
     let ids = match filter.state {
         None => Range { until: events.until.min(until), ..events },
         // The clock that minted an event's id may be ahead of the one that minted its delivery's.
@@ -245,6 +251,7 @@ fn selection(filter: &Filter, customer_id: CustomerId, until: Uuid, made_at: Off
         state: filter.state.map(DeliveryState::from),
         error: filter.error.clone(),
         failed: filter.verification.is_some(),
+        only: (!filter.events.is_empty()).then(|| filter.events.iter().map(|id| id.uuid()).collect()),
         events,
         ids,
         made_at,

@@ -63,6 +63,8 @@ const EVERY_DAY: &[(&str, &str)] = &[
         "the bodies of up to 500 events by their ids, which are known at execution: other days are not read",
     ),
     ("select found.event_id, bool_or", "the deliveries of up to 2,000 events of a range, by their index"),
+    ("select wanted.id, found.state", "the deliveries of the events of one page, by their index"),
+    ("select delivery_id, number, started_at", "the attempts of up to 20 deliveries of one event, by their index"),
     (
         "select distinct on (delivery_id) delivery_id, status",
         "the attempts of up to 2,000 deliveries of a range, by their index",

@@ -22,6 +22,7 @@ mod customers;
 mod dashboard;
 mod dashboard_settings;
 mod dashboard_deliveries;
+mod dashboard_event;
 mod decided;
 mod deleting;
 mod deliver;

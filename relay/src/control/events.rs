@@ -18,12 +18,20 @@ use super::time::Timestamp;
 use super::{Actor, Control, Error, Scope, schema, sources};
 use crate::route::EventView;
 
+pub use crate::recheck::RecheckOutcome;
+
+pub use attempts::{DELIVERIES_WITH_ATTEMPTS, EventAttempt, EventAttempts, attempts};
 pub use deliver::{CreatedDelivery, EventDelivered, EventDelivery, EventEdit, deliver};
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
+pub use export::{EXPORTED_EVENTS, Exported, export};
+pub use marks::{Marks, marks};
 pub use release::release;
 
+pub(crate) mod attempts;
 pub(crate) mod deliver;
 pub(crate) mod explain;
+pub(crate) mod export;
+pub(crate) mod marks;
 mod release;
 pub mod search;
 pub mod verify_now;
@@ -133,7 +141,7 @@ pub struct Header {
 }
 
 /// Selects events.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     /// The id or name of a source.
     pub source: Option<String>,

@@ -7,7 +7,7 @@ use model::replay::ReplayState;
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
+use shared::id::{DestinationId, EventId, ReplayId, SourceId, uuid_v7_ms};
 use store::Constraint;
 use store::audit::NewEntry;
 use store::replays::{self, ReplayRow, Steered};
@@ -28,6 +28,9 @@ use super::{Actor, Control, Error, Outcome, Scope, destinations, schema, sources
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
 use crate::{configuration, secrets};
+
+/// The most events that the filter of a replay names.
+pub(crate) const MAX_EVENTS: usize = 200;
 
 /// A replay to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,7 +56,7 @@ pub struct NewReplay {
 }
 
 /// Selects the events or deliveries of a replay.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayFilter {
     /// Only events of this source (id or name).
@@ -70,6 +73,9 @@ pub struct ReplayFilter {
     /// Only dead deliveries whose last attempt failed with this error class. Requires `state`: use `dead`, because all
     /// other deliveries have no error class.
     pub error: Option<String>,
+    /// Only the events with these ids, up to 200. Cannot be combined with `state`.
+    #[schema(value_type = Option<Vec<schema::EventId>>, max_items = 200)]
+    pub events: Option<Vec<String>>,
     /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
     pub after: Option<String>,
@@ -142,6 +148,10 @@ pub struct ShownFilter {
     /// Only dead deliveries whose last attempt failed with this error class; null for all.
     #[schema(required = true)]
     pub error: Option<String>,
+    /// Only the events with these ids; absent for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::EventId>, required = false)]
+    pub events: Vec<EventId>,
     /// Only events received at or after this time; null for all.
     #[schema(required = true)]
     pub after: Option<Timestamp>,
@@ -591,6 +601,11 @@ async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<Ne
             }
         }
     }
+    if filter.events.is_some() && filter.state.is_some() {
+        problems
+            .add("filter.events", "cannot be combined with filter.state, which selects deliveries; omit one of them");
+    }
+    let events = filter.events.map(|ids| event_ids(&ids, &mut problems)).unwrap_or_default();
     let rate = request.rate_limit.and_then(|rate| rate.read(&mut problems));
     problems.finish()?;
     let filter = Filter {
@@ -599,12 +614,31 @@ async fn read(control: &Control, actor: &Actor, request: NewReplay) -> Result<Ne
         event_type: filter.event_type,
         state: filter.state,
         error: filter.error,
+        events,
         after_ms,
         before_ms,
         verification: filter.verification,
         verifies_now: filter.verifies_now,
     };
     Ok(New { customer_id: actor.customer()?, filter, destination, rate })
+}
+
+/// The ids of the events that a replay is limited to.
+fn event_ids(texts: &[String], problems: &mut Problems) -> Vec<EventId> {
+    if !(1..=MAX_EVENTS).contains(&texts.len()) {
+        problems.add("filter.events", format!("must have 1 to {MAX_EVENTS} ids, but has {}", texts.len()));
+    }
+    let mut ids = Vec::new();
+    for (at, text) in texts.iter().enumerate().take(MAX_EVENTS) {
+        match text.parse() {
+            Ok(id) => ids.push(id),
+            Err(_) => problems.add(
+                format!("filter.events[{at}]"),
+                format!("\"{text}\" is not an event id; event ids begin with evt_"),
+            ),
+        }
+    }
+    ids
 }
 
 fn view(held: i64, row: ReplayRow, retention: Retention, now: OffsetDateTime) -> Result<Replay, Error> {
@@ -626,6 +660,7 @@ fn view(held: i64, row: ReplayRow, retention: Retention, now: OffsetDateTime) ->
             event_type: filter.event_type,
             state: filter.state,
             error: filter.error,
+            events: filter.events,
             after: filter.after_ms.map(|at_ms| Timestamp(unix_time::timestamp(at_ms))),
             before: filter.before_ms.map(|at_ms| Timestamp(unix_time::timestamp(at_ms))),
             verification: filter.verification,

@@ -31,7 +31,7 @@ use crate::edge::source::Deletion;
 use crate::mint;
 use crate::secrets::{self, SourceSecrets};
 
-pub use check::{SourceCheck, check};
+pub use check::{CheckOutcome, CheckStep, CheckStepKind, CheckStepState, SourceCheck, check};
 pub use pasted::CheckRequest;
 pub use settings::{SourcePatch, SourceSpec};
 

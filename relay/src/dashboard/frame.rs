@@ -141,6 +141,11 @@ impl Frame {
         link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, self.viewer.customer.as_deref())])
     }
 
+    /// The URL of a page about an object of this customer; without one, for the same customer.
+    pub(super) fn to_of(&self, path: &str, customer: Option<&str>) -> String {
+        link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, customer.or(self.viewer.customer.as_deref()))])
+    }
+
     /// The URL of a call of the REST API, for the same customer.
     pub(super) fn call(&self, path: &str) -> String {
         link::with(path, &[(CUSTOMER, self.viewer.customer.as_deref())])

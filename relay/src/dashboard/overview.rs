@@ -12,11 +12,12 @@ use time::OffsetDateTime;
 
 use super::alerts::{self, Alert};
 use super::curve::{Curve, Names, Point};
+use super::event_rows::{self, EventRow};
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
 use super::viewer::Viewer;
 use super::{link, view};
-use crate::control::events::{Event, EventFilter};
+use crate::control::events::EventFilter;
 use crate::control::overview::{self, OverviewFigures};
 use crate::control::page::PageRequest;
 use crate::control::stats::{self, Stats, StatsFilter, Step};
@@ -52,7 +53,7 @@ struct Loaded {
     figures: OverviewFigures,
     alerts: Vec<Alert>,
     stats: Stats,
-    events: Vec<Event>,
+    events: Vec<EventRow>,
 }
 
 /// The last figures of each customer and range.
@@ -163,8 +164,9 @@ async fn load(control: &Control, viewer: &Viewer, range: usize) -> Result<Loaded
     let found = overview::show(control, &viewer.actor).await?;
     let stats = stats::show(control, &viewer.actor, &filter).await?;
     let events = crate::control::events::list(control, &viewer.actor, EventFilter::default(), &newest).await?;
+    let events = event_rows::of(control, viewer, events.data).await?;
     let alerts = found.findings.into_iter().map(alerts::of).collect();
-    Ok(Loaded { at: Instant::now(), read_at: now, figures: found.figures, alerts, stats, events: events.data })
+    Ok(Loaded { at: Instant::now(), read_at: now, figures: found.figures, alerts, stats, events })
 }
 
 fn rfc3339(at: OffsetDateTime) -> String {

@@ -195,6 +195,20 @@ pub(super) fn count(number: impl Int, one: &str, several: &str) -> String {
     format!("{} {}", self::number(value), if value == 1 { one } else { several })
 }
 
+/// A time as machines read it.
+pub(super) fn rfc3339(at: impl Borrow<OffsetDateTime>) -> String {
+    format(*at.borrow(), MACHINE)
+}
+
+/// Words as a list: "a, b and c".
+pub(super) fn list(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// What a colour means. Each has a mark of its own, so that nothing is said by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -348,6 +362,12 @@ mod tests {
             html.contains("datetime=\"2026-01-30T07:00:07.000Z\"") && html.contains(">Jan 30, 07:00 UTC<"),
             "{html}"
         );
+    }
+
+    #[test]
+    fn words_are_a_list_and_a_time_has_a_form_for_machines() {
+        assert_eq!([list(&[]), list(&["a"]), list(&["a", "b", "c"])], ["", "a", "a, b and c"]);
+        assert_eq!(rfc3339(datetime!(2026-01-31 09:00:07 +1)), "2026-01-31T08:00:07.000Z");
     }
 
     #[test]

@@ -452,6 +452,66 @@ pub async fn attempts(pool: &Pool, id: DeliveryId, cursor: Option<Uuid>, limit: 
     .map_err(Error::from)
 }
 
+/// An attempt of one of several deliveries.
+#[derive(Debug, Clone)]
+pub struct AttemptOfRow {
+    pub delivery_id: DeliveryId,
+    pub number: i16,
+    pub started_at: OffsetDateTime,
+    pub latency_ms: i32,
+    pub status: Option<i16>,
+    pub error: Option<String>,
+    pub detail: Option<String>,
+    /// The beginning of the stored part of the response body.
+    pub response_excerpt: Option<String>,
+    /// The length of the stored part, in characters.
+    pub response_characters: i32,
+    pub location: Option<String>,
+}
+
+/// The newest attempts of these deliveries, oldest first, with the first `characters` of what each response had. The
+/// caller has to check that the deliveries belong to the customer.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn attempts_of(
+    pool: &Pool,
+    deliveries: &[DeliveryId],
+    characters: i32,
+    limit: i64,
+) -> Result<Vec<AttemptOfRow>> {
+    let Some(oldest) = deliveries.iter().min() else { return Ok(Vec::new()) };
+    // No attempt is older than its delivery, so earlier days are not searched.
+    let first = uuid_v7_floor(oldest.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
+    let deliveries: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
+    let mut search = pool.begin_range().await?;
+    let mut rows = sqlx::query_as!(
+        AttemptOfRow,
+        r#"select delivery_id as "delivery_id!: As<DeliveryId>", number, started_at, latency_ms, status, error, detail,
+                  left(response_excerpt, $2) as response_excerpt,
+                  coalesce(length(response_excerpt), 0) as "response_characters!", location
+           from attempts where delivery_id = any($1) and id >= $3
+           order by id desc limit $4"#,
+        &deliveries,
+        characters,
+        first,
+        limit
+    )
+    .fetch_all(&mut *search)
+    .await?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// The delivery of an attempt.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn of_attempt(pool: &Pool, attempt: AttemptId) -> Result<Option<DeliveryId>> {
+    let delivery = sqlx::query_scalar!("select delivery_id from attempts where id = $1", attempt.uuid());
+    Ok(delivery.fetch_optional(pool).await?.map(DeliveryId::from_uuid))
+}
+
 /// The result of a manual retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {

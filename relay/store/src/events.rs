@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use model::delivery::DeliveryState;
 use model::event::{EventMeta, Verification};
-use shared::id::{CustomerId, EventId, SourceId, uuid_v7_floor, uuid_v7_ms};
+use shared::id::{CustomerId, DestinationId, EventId, SourceId, uuid_v7_floor, uuid_v7_ms};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -204,6 +205,44 @@ async fn states_of(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<EventId, bool>> 
     .fetch_all(&mut *search)
     .await?;
     Ok(rows.into_iter().map(|row| (row.event_id.into(), row.any_dead)).collect())
+}
+
+/// The states of the deliveries of these events: of each event, those of up to `each` settled ones and of as many
+/// others. An event without deliveries has none. `unusable` are destinations whose pending deliveries are held.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn delivery_states(
+    pool: &Pool,
+    events: &[EventId],
+    unusable: &[DestinationId],
+    each: i64,
+) -> Result<Vec<(EventId, DeliveryState)>> {
+    let Some(oldest) = events.iter().min() else { return Ok(Vec::new()) };
+    // No delivery is older than its event, so earlier days are not searched.
+    let first = uuid_v7_floor(oldest.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
+    let events: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
+    let unusable: Vec<Uuid> = unusable.iter().map(|id| id.uuid()).collect();
+    let mut search = pool.begin_range().await?;
+    // One statement reads both tables, so that a delivery that is settled concurrently is not missed.
+    let rows = sqlx::query!(
+        r#"select wanted.id as "event_id!: As<EventId>", found.state as "state!: As<DeliveryState>"
+           from unnest($1::uuid[]) wanted (id) cross join lateral (
+               (select state from settled_deliveries where event_id = wanted.id and id >= $2 limit $3)
+               union all
+               (select case when held_reason is null and destinations.state = 'active'
+                                 and destination_id <> all($4::uuid[]) then 'pending' else 'held' end
+                from pending_deliveries pending left join destinations on destinations.id = destination_id
+                where event_id = wanted.id limit $3)
+           ) found"#,
+        &events,
+        first,
+        each,
+        &unusable
+    )
+    .fetch_all(&mut *search)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.event_id.into(), row.state.into())).collect())
 }
 
 /// The matching events of a range of ids, newest first. `$owned` has a row for each source whose events are read by its

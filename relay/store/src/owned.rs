@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::id::{CustomerId, DeliveryId, EventId, SourceId};
+use shared::id::{CustomerId, DeliveryId, EventId, ReplayId, SourceId};
 use uuid::Uuid;
 
 use crate::{Pool, Result};
@@ -43,4 +43,13 @@ pub async fn sources(pool: &Pool, ids: &[SourceId]) -> Result<HashMap<SourceId, 
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query!("select id, customer_id from sources where id = any($1)", &ids).fetch_all(pool).await?;
     Ok(rows.into_iter().map(|row| (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id))).collect())
+}
+
+/// The customer that owns a replay.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn replay(pool: &Pool, id: ReplayId) -> Result<Option<CustomerId>> {
+    let customer = sqlx::query_scalar!("select customer_id from replays where id = $1", id.uuid());
+    Ok(customer.fetch_optional(pool).await?.map(CustomerId::from_uuid))
 }

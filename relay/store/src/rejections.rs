@@ -114,3 +114,12 @@ impl Search for Page {
         Ok(remaining(self.limit, self.found.len()) == 0)
     }
 }
+
+/// The source of a rejection.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn source_of(pool: &Pool, id: RejectionId) -> Result<Option<SourceId>> {
+    let source = sqlx::query_scalar!("select source_id from rejections where id = $1", id.uuid());
+    Ok(source.fetch_optional(pool).await?.map(SourceId::from_uuid))
+}

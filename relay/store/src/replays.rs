@@ -43,6 +43,8 @@ pub struct Selection {
     pub failed: bool,
     /// The range of event ids.
     pub events: Range,
+    /// For events: only these. `None` for all of the range.
+    pub only: Option<Vec<Uuid>>,
     /// The range of the ids of the taken rows: deliveries if there is a state, otherwise events.
     pub ids: Range,
     /// Rows that were stored, or for deliveries settled, later than this are not taken.

@@ -227,6 +227,26 @@ fn calls() -> Vec<Bound> {
             "limits the load on the database",
         ),
         fixed!("findings of one kind", count(store::overview::MOST_ROWS), "limits the size of the response"),
+        fixed!(
+            "deliveries of an event that the list of events counts, settled ones and others",
+            count(control::events::marks::COUNTED_DELIVERIES),
+            "limits load",
+        ),
+        fixed!(
+            "deliveries whose attempts the page of an event shows",
+            count(control::events::attempts::DELIVERIES_WITH_ATTEMPTS),
+            "limits the size of a page",
+        ),
+        fixed!(
+            "attempts on the page of an event",
+            count(control::events::attempts::ATTEMPTS_TOGETHER),
+            "limits the size of a page",
+        ),
+        fixed!("events of an export", count(control::events::export::EXPORTED_EVENTS), "limits memory"),
+        fixed!("time of an export of events", time(control::events::export::EXPORT_WITHIN), "limits load"),
+        fixed!("events that the filter of a replay names", count(control::replays::MAX_EVENTS), "limits a row"),
+        fixed!("text that the search box takes", bytes(control::find::MAX_TEXT_BYTES), "limits load"),
+        fixed!("objects of each kind that the search box finds", count(control::find::MOST_OF_A_KIND), "limits load"),
         fixed!("type of an edited event", bytes(control::events::deliver::MAX_TYPE_BYTES), "fits into an index"),
         fixed!("events of one trial of a route", count(control::trial::MAX_EVENTS), "limits the time of the call"),
         fixed!(

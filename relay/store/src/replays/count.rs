@@ -41,7 +41,8 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64>
            where customer_id = $1 and id >= $2 and id < $3 and stored_at <= $8 and (verification = 'failed') = $7
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
-                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
+                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
+             and ($9::uuid[] is null or id = any($9))"#,
         selection.customer_id.uuid(),
         range.from,
         range.until,
@@ -49,7 +50,8 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64>
         selection.event_type,
         selection.destination_id.map(DestinationId::uuid),
         selection.failed,
-        selection.made_at
+        selection.made_at,
+        selection.only.as_deref()
     )
     .fetch_one(&mut *search)
     .await

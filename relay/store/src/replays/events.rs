@@ -77,6 +77,7 @@ async fn plan(
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
+             and ($11::uuid[] is null or events.id = any($11))
            order by events.id limit $7"#,
         selection.customer_id.uuid(),
         range.from,
@@ -87,7 +88,8 @@ async fn plan(
         limit,
         selection.failed,
         with_head_size,
-        selection.made_at
+        selection.made_at,
+        selection.only.as_deref()
     )
     .fetch_all(&mut *search)
     .await
