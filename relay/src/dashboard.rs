@@ -20,14 +20,19 @@ use crate::control::Control;
 
 mod alerts;
 mod assets;
+mod commands;
 mod curve;
 mod events;
 mod failure;
+mod field;
 mod frame;
 mod link;
 mod notice;
 mod overview;
+pub(crate) mod posted;
 mod sign_in;
+mod sources;
+mod start;
 mod theme;
 mod view;
 mod viewer;
@@ -52,6 +57,9 @@ pub fn router(control: Control) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
+        // Sources, the page of one, adding one, and the first run.
+        .merge(sources::routes())
+        .merge(start::routes())
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
@@ -60,7 +68,8 @@ pub fn router(control: Control) -> Router {
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
-    let compressed = CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
+    let compressed =
+        CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
     pages
         .merge(open)
         .layer(axum::middleware::map_response(guarded))

@@ -16,11 +16,12 @@ use crate::control::{Error, Scope};
 pub(super) enum Section {
     Overview,
     Events,
+    Sources,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 2] = [Self::Overview, Self::Events];
+    const DAILY: [Self; 3] = [Self::Overview, Self::Events, Self::Sources];
     /// What is looked at now and then.
     const FURTHER: [Self; 0] = [];
 
@@ -28,6 +29,7 @@ impl Section {
         match self {
             Self::Overview => "Overview",
             Self::Events => "Events",
+            Self::Sources => "Sources",
         }
     }
 
@@ -35,6 +37,7 @@ impl Section {
         match self {
             Self::Overview => "",
             Self::Events => "/events",
+            Self::Sources => "/sources",
         }
     }
 
@@ -43,6 +46,7 @@ impl Section {
         match self {
             Self::Overview => "M2 9.5h3l2-6 3 9 1.5-3H14",
             Self::Events => "M2.5 4h11M2.5 8h11M2.5 12h7",
+            Self::Sources => "M8 2v7.5M5 6.5l3 3 3-3M2.5 11.5v2h11v-2",
         }
     }
 }
@@ -68,12 +72,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(viewer: &Viewer, title: impl Into<String>, section: impl Into<Option<Section>>) -> Self {
-        Self {
-            title: title.into(),
-            viewer: viewer.clone(),
-            section: section.into(),
-            now: OffsetDateTime::now_utc(),
-        }
+        Self { title: title.into(), viewer: viewer.clone(), section: section.into(), now: OffsetDateTime::now_utc() }
     }
 
     /// The navigation.

@@ -69,7 +69,8 @@ pub async fn run(options: Options) -> Result<Report> {
         let reply = send(api, Method::GET, &path, None).await?;
         seconds.push(begun.elapsed().as_secs_f64());
         let number = |field: &str| reply.body[field].as_u64();
-        let (Some(searched_events), Some(searched_bytes)) = (number("searched_events"), number("searched_bytes")) else {
+        let (Some(searched_events), Some(searched_bytes)) = (number("searched_events"), number("searched_bytes"))
+        else {
             return Err(Error::new(format!("GET {path} answered {}: {}", reply.status, reply.body)));
         };
         events.push(searched_events);
