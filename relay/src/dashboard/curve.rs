@@ -117,10 +117,7 @@ fn bars(svg: &mut String, point: Point, most: i64, x: f64, height: f64) {
     let good = good.min(height - bad);
     for (class, y, tall) in [("bar-good", height - good, good), ("bar-bad", height - good - bad, bad)] {
         if tall > 0.0 {
-            let _ = write!(
-                svg,
-                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{BAR:.0}\" height=\"{tall:.1}\"/>"
-            );
+            let _ = write!(svg, "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{BAR:.0}\" height=\"{tall:.1}\"/>");
         }
     }
 }

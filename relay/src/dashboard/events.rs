@@ -98,8 +98,7 @@ pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Resu
     let window = PageRequest { limit: None, cursor: parameter("cursor") };
     let (events, next, scanned_until, searched) = match &filters.contains {
         None => {
-            let Page { data, next_cursor, scanned_until } =
-                events::list(&control, &viewer.actor, filter, &window).await?;
+            let Page { data, next_cursor, scanned_until } = events::list(&control, &viewer.actor, filter, &window).await?;
             (data, next_cursor, scanned_until, None)
         }
         Some(contains) => {
@@ -118,18 +117,7 @@ pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Resu
     let next = next.map(|cursor| link::changed(&viewer.uri, &[("cursor", Some(&cursor))]));
     let newest = parameter("cursor").map(|_| frame.without("cursor"));
     let names = names::names(&control, &viewer.actor)?.sources.into_iter().map(|(_, name)| name).collect();
-    Ok(page(&EventsPage {
-        frame,
-        filters,
-        chips,
-        events,
-        next,
-        newest,
-        scanned_until,
-        searched,
-        names,
-        verifications: &Verification::ALL,
-    }))
+    Ok(page(&EventsPage { frame, filters, chips, events, next, newest, scanned_until, searched, names, verifications: &Verification::ALL }))
 }
 
 /// A time of a form, which has no zone and is UTC, as RFC 3339. Other texts are unchanged.

@@ -181,9 +181,7 @@ fn headline(figures: &OverviewFigures, alerts: &[Alert]) -> String {
     match (figures.delivered_within_p95_ms, figures.pending) {
         (Some(ms), _) => format!("All is well: 95 % of deliveries arrive within {}.", view::duration(ms)),
         (None, 0) => "Nothing is wrong, and nothing waits.".to_owned(),
-        (None, pending) => {
-            format!("Nothing is wrong; {} on the way.", view::count(pending, "delivery is", "deliveries are"))
-        }
+        (None, pending) => format!("Nothing is wrong; {} on the way.", view::count(pending, "delivery is", "deliveries are")),
     }
 }
 

@@ -56,8 +56,7 @@ pub(super) fn sentence(text: &str) -> String {
 
 const MACHINE: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-const LONG: &[FormatItem<'_>] =
-    format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3] UTC");
+const LONG: &[FormatItem<'_>] = format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3] UTC");
 const CLOCK: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second] UTC");
 const DAY: &[FormatItem<'_>] = format_description!("[month repr:short] [day padding:none], [hour]:[minute] UTC");
 
@@ -215,7 +214,12 @@ impl Tone {
 /// A word with a colour and its mark.
 pub(super) fn badge(tone: impl Borrow<Tone>, text: &str) -> Markup {
     let tone = *tone.borrow();
-    Markup(format!("<span class=\"badge tone-{}\" data-mark=\"{}\">{}</span>", tone.name(), tone.mark(), escape(text)))
+    Markup(format!(
+        "<span class=\"badge tone-{}\" data-mark=\"{}\">{}</span>",
+        tone.name(),
+        tone.mark(),
+        escape(text)
+    ))
 }
 
 /// A mark alone, with a text for screen readers and on hover.
@@ -296,20 +300,11 @@ mod tests {
 
     #[test]
     fn numbers_shares_and_sizes_are_written_for_people() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567, -1_000].map(|value: i64| number(value)),
-            ["0", "999", "1,000", "1,234,567", "-1,000"]
-        );
-        assert_eq!(
-            [1.0, 0.99999, 0.995, 0.5, 0.0].map(|share: f64| percent(share)),
-            ["100 %", "99.99 %", "99.50 %", "50.0 %", "0.0 %"]
-        );
+        assert_eq!([0, 999, 1_000, 1_234_567, -1_000].map(|value: i64| number(value)), ["0", "999", "1,000", "1,234,567", "-1,000"]);
+        assert_eq!([1.0, 0.99999, 0.995, 0.5, 0.0].map(|share: f64| percent(share)), ["100 %", "99.99 %", "99.50 %", "50.0 %", "0.0 %"]);
         assert_eq!([0, 999, 1_234, 5_000_000].map(|size: i64| bytes(size)), ["0 B", "999 B", "1.2 KB", "5.0 MB"]);
         assert_eq!([0.0, 0.25, 12.4].map(|value: f64| rate(value)), ["0", "0.2", "12"]);
-        assert_eq!(
-            (count(1, "event", "events"), count(2_000, "event", "events")),
-            ("1 event".into(), "2,000 events".into())
-        );
+        assert_eq!((count(1, "event", "events"), count(2_000, "event", "events")), ("1 event".into(), "2,000 events".into()));
     }
 
     #[test]
@@ -324,17 +319,11 @@ mod tests {
             assert!(html.contains(&format!(">{text}<")), "{html}");
         }
         let html = clock(datetime!(2026-01-30 08:00:07 +1), &now).to_string();
-        assert!(
-            html.contains("datetime=\"2026-01-30T07:00:07.000Z\"") && html.contains(">Jan 30, 07:00 UTC<"),
-            "{html}"
-        );
+        assert!(html.contains("datetime=\"2026-01-30T07:00:07.000Z\"") && html.contains(">Jan 30, 07:00 UTC<"), "{html}");
     }
 
     #[test]
     fn a_sentence_begins_with_a_capital_and_ends_with_a_stop() {
-        assert_eq!(
-            (sentence("it fails"), sentence("It fails."), sentence("")),
-            ("It fails.".into(), "It fails.".into(), String::new())
-        );
+        assert_eq!((sentence("it fails"), sentence("It fails."), sentence("")), ("It fails.".into(), "It fails.".into(), String::new()));
     }
 }

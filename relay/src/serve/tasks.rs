@@ -18,8 +18,8 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{
-    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations,
-    over_rate, replay, streams, sync, tail, undecided, unreadable, waiters, waiting,
+    App, api, body_retention, dashboard, deleting, deliver, descriptors, held, history, last_use, operations, over_rate, replay,
+    streams, sync, tail, undecided, unreadable, waiters, waiting,
 };
 
 /// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
