@@ -37,7 +37,7 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod idempotency;
-mod input;
+pub(crate) mod input;
 mod known;
 pub(crate) mod layers;
 pub mod operations;

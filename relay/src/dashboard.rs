@@ -33,6 +33,7 @@ mod event;
 mod event_rows;
 mod events;
 mod failure;
+mod field;
 mod filter;
 mod find;
 mod frame;
@@ -41,9 +42,12 @@ mod link;
 mod notice;
 mod operations;
 pub(crate) mod overview;
+pub(crate) mod posted;
 mod quarantine;
 pub(crate) mod settings;
 mod sign_in;
+mod sources;
+mod start;
 pub(crate) mod switcher;
 pub(crate) mod system;
 mod theme;
@@ -128,6 +132,9 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
         .route("/dashboard/events/{id}/release", get(failure::not_found).post(event::actions::release))
         .route("/dashboard/events/{id}/erase", get(event::actions::erase_page).post(event::actions::erase))
         .route("/dashboard/find", get(find::show))
+        // Sources, the page of one, adding one, and the first run.
+        .merge(sources::routes())
+        .merge(start::routes())
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use reqwest::{Client, RequestBuilder, Response};
 use sha2::{Digest as _, Sha256};
 use shared::id::SourceId;
+use shared::sample::SampleRequest;
 use shared::source::Secret;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
@@ -25,6 +26,12 @@ pub(crate) const TURNS: usize = 64;
 
 /// The limit for a whole call, including the transfer of a large body.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The limit for sending a sample event to a source.
+pub(crate) const SAMPLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of the response to a sample event is read, in bytes.
+pub(crate) const MAX_SAMPLE_ANSWER_BYTES: usize = 65_536;
 
 /// A client of the Worker.
 #[derive(Clone)]
@@ -141,6 +148,30 @@ impl Edge {
             return Err(answer(response).await);
         }
         response.json().await.map_err(|error| error.to_string())
+    }
+
+    /// Sends a request to the URL of a source, as its provider does. Returns the status and the beginning of the body of
+    /// the response.
+    ///
+    /// # Errors
+    /// Returns a human-readable description of the failure.
+    pub async fn send_as_provider(&self, request: SampleRequest) -> Result<(StatusCode, String), String> {
+        let SampleRequest { method, url, headers, body } = request;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
+        let mut builder = self.client.request(method, &url).body(body).timeout(SAMPLE_WITHIN);
+        for (name, value) in &headers {
+            builder = builder.header(name, value);
+        }
+        let unreachable = |error: reqwest::Error| format!("cannot reach the edge at TIDEGATE_EDGE_URL: {error}");
+        let mut response = builder.send().await.map_err(unreachable)?;
+        let (status, mut text) = (response.status(), Vec::new());
+        while text.len() < MAX_SAMPLE_ANSWER_BYTES
+            && let Some(part) = response.chunk().await.map_err(unreachable)?
+        {
+            text.extend_from_slice(&part);
+        }
+        text.truncate(MAX_SAMPLE_ANSWER_BYTES);
+        Ok((status, String::from_utf8_lossy(&text).into_owned()))
     }
 
     async fn call(&self, request: RequestBuilder) -> Result<Response, String> {

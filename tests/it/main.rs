@@ -23,6 +23,7 @@ mod dashboard;
 mod dashboard_settings;
 mod dashboard_deliveries;
 mod dashboard_event;
+mod dashboard_sources;
 mod decided;
 mod deleting;
 mod deliver;

@@ -13,6 +13,8 @@ pub enum Action {
     SourceUpdate,
     #[serde(rename = "source.add_secret")]
     SourceAddSecret,
+    #[serde(rename = "source.send_sample")]
+    SourceSendSample,
     #[serde(rename = "source.delete")]
     SourceDelete,
     #[serde(rename = "destination.create")]
@@ -96,6 +98,7 @@ crate::names! {
         SourceCreate => "source.create",
         SourceUpdate => "source.update",
         SourceAddSecret => "source.add_secret",
+        SourceSendSample => "source.send_sample",
         SourceDelete => "source.delete",
         DestinationCreate => "destination.create",
         DestinationUpdate => "destination.update",

@@ -167,6 +167,12 @@ pub fn show(actor: &Actor, id: &str) -> Result<Provider, Error> {
     provider::find(id).map(view).ok_or(Error::NotFound(Noun::Provider))
 }
 
+/// The provider with this id, for tests of what shows it.
+#[cfg(test)]
+pub(crate) fn of_catalogue(id: &str) -> Option<Provider> {
+    provider::find(id).map(view)
+}
+
 fn view(provider: &'static provider::Provider) -> Provider {
     let facts = provider.scheme_facts();
     let delivery = &provider.delivery;

@@ -33,6 +33,14 @@ pub(super) async fn revealed(control: &Control, actor: &Actor, action: Action, o
     Ok(audit::write(&control.pool, &entry(actor, action, object)).await?)
 }
 
+/// Records something that changes no object, before it is done.
+///
+/// # Errors
+/// Returns an error if the query fails; then it must not be done.
+pub(super) async fn written(control: &Control, actor: &Actor, action: Action, object: Object) -> Result<(), Error> {
+    Ok(audit::write(&control.pool, &entry(actor, action, object)).await?)
+}
+
 /// Records that a body is read by an actor that is not bound to its customer, before it is: once per actor, object and
 /// hour.
 ///

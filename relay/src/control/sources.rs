@@ -33,11 +33,13 @@ use crate::secrets::{self, SourceSecrets};
 
 pub use check::{CheckOutcome, CheckStep, CheckStepKind, CheckStepState, SourceCheck, check};
 pub use pasted::CheckRequest;
+pub use sample::{SampleAnswer, Samples, samples, send_sample};
 pub use settings::{SourcePatch, SourceSpec};
 
 mod check;
 mod pasted;
 mod recorded;
+mod sample;
 mod settings;
 
 /// The hint of a shorter secret shows none of its characters.

@@ -13,7 +13,8 @@ use super::{Actor, Control, Error, Scope, destinations, sources};
 use crate::mint;
 
 pub use several::{
-    DestinationsHealth, DestinationsStats, SeveralFilter, SourcesStats, health_of, of_destinations, of_sources,
+    DestinationsHealth, DestinationsStats, SeveralFilter, SourceStats, SourcesStats, health_of, last_of_sources,
+    of_destinations, of_sources,
 };
 
 pub(crate) mod several;

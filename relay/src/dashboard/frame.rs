@@ -23,11 +23,12 @@ pub(super) enum Section {
     Deliveries,
     Operations,
     Quarantine,
+    Sources,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 5] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Operations];
+    const DAILY: [Self; 6] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Sources, Self::Operations];
     /// What is looked at now and then.
     const FURTHER: [Self; 3] = [Self::Quarantine, Self::System, Self::Settings];
 
@@ -46,6 +47,7 @@ impl Section {
             Self::Deliveries => "Deliveries",
             Self::Operations => "Operations",
             Self::Quarantine => "Quarantine",
+            Self::Sources => "Sources",
         }
     }
 
@@ -59,6 +61,7 @@ impl Section {
             Self::Deliveries => "/deliveries",
             Self::Operations => "/operations",
             Self::Quarantine => "/quarantine",
+            Self::Sources => "/sources",
         }
     }
 
@@ -73,6 +76,7 @@ impl Section {
             Self::Deliveries => "M2 8h9M8 4.5 11.5 8 8 11.5M14 3v10",
             Self::Operations => "M13.5 8A5.5 5.5 0 1 1 12 4.2M12 1.5v3H9",
             Self::Quarantine => "M8 1.8 13 4v4c0 3-2 5-5 6.2C5 13 3 11 3 8V4zM8 5.5v3M8 10.8v.1",
+            Self::Sources => "M8 2v7.5M5 6.5l3 3 3-3M2.5 11.5v2h11v-2",
         }
     }
 }

@@ -55,6 +55,36 @@ pub async fn of_sources(
     Ok(counts)
 }
 
+/// The minute of the last event or copy of each of these sources that belongs to the customer, since a time; sources
+/// without one are left out.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn last_of_sources(
+    pool: &Pool,
+    customer: CustomerId,
+    sources: &[SourceId],
+    since: OffsetDateTime,
+) -> Result<HashMap<SourceId, OffsetDateTime>> {
+    let ids: Vec<Uuid> = sources.iter().map(|id| id.uuid()).collect();
+    let mut search = pool.begin_range().await?;
+    let rows = sqlx::query!(
+        r#"select owned.id as "id!", last.minute as "minute!"
+           from (select id from sources where customer_id = $1 and id = any($2)) owned
+           cross join lateral (
+               select minute from source_counters
+               where source_id = owned.id and minute >= $3 and (stored > 0 or copies > 0)
+               order by minute desc limit 1
+           ) last"#,
+        customer.uuid(),
+        &ids,
+        since
+    )
+    .fetch_all(&mut *search)
+    .await?;
+    Ok(rows.into_iter().map(|row| (SourceId::from_uuid(row.id), row.minute)).collect())
+}
+
 /// The counts of each of these destinations that belongs to the customer; steps without any activity are left out.
 ///
 /// # Errors

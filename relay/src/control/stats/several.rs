@@ -1,15 +1,18 @@
 //! The counts and the health of several sources or destinations at once, for a page of them.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use shared::id::{DestinationId, SourceId};
 use store::counters::Span;
 use store::figures;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{DeliveryStats, EventStats, StatsFilter, Step, delivery_stats, event_stats, span, took_too_long};
 use crate::control::destinations::health::{self, DestinationHealth};
 use crate::control::error::Noun;
-use crate::control::fields::Problems;
+use crate::control::fields::{FieldError, Problems};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Scope, schema};
 use crate::mint;
@@ -99,6 +102,25 @@ pub async fn of_sources(control: &Control, actor: &Actor, filter: SeveralFilter)
         events: counts.remove(&source_id).unwrap_or_default().into_iter().map(event_stats).collect(),
     });
     Ok(SourcesStats { step, from: Timestamp(span.from), to: Timestamp(span.until), sources: sources.collect() })
+}
+
+/// When the last event or copy of each of these sources was stored, to the minute, since a time. A source without one
+/// is left out.
+///
+/// # Errors
+/// Returns an error if the sources are too many, or if a query fails.
+pub async fn last_of_sources(
+    control: &Control,
+    actor: &Actor,
+    ids: &[SourceId],
+    since: OffsetDateTime,
+) -> Result<HashMap<SourceId, OffsetDateTime>, Error> {
+    actor.require(Scope::Read)?;
+    if ids.len() > MOST_OBJECTS {
+        let message = format!("has {} ids, but may have at most {MOST_OBJECTS}", ids.len());
+        return Err(Error::Invalid(vec![FieldError::new("ids", message)]));
+    }
+    figures::last_of_sources(&control.pool, actor.customer()?, ids, since).await.map_err(took_too_long)
 }
 
 /// The counts of several destinations. A destination without deliveries in the range, or one that does not exist, has no

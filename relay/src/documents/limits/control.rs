@@ -12,6 +12,7 @@ use crate::control::events::search as events;
 use crate::control::{
     self, await_tokens, awaits, idempotency, page, request_rate, sessions, sign_in, tokens, wrong_tokens,
 };
+use crate::dashboard::posted;
 use crate::doctor::check;
 use crate::{callers, dashboard, descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
 
@@ -468,6 +469,10 @@ fn others() -> Vec<Bound> {
             time(edge::push::PUSH_TIMEOUT),
             "limits the time of the call; the source is `pending` until the edge has confirmed",
         ),
+        fixed!("time of sending a sample event to the edge", time(edge::SAMPLE_WITHIN), "limits the time of the page"),
+        fixed!("response to a sample event", bytes(edge::MAX_SAMPLE_ANSWER_BYTES), "limits memory"),
+        fixed!("form of a page of the dashboard", bytes(posted::MAX_FORM_BYTES), "limits memory"),
+        fixed!("fields of a form of the dashboard", count(posted::MAX_FIELDS), "limits memory"),
         fixed!("time of a request to the OpenID Connect provider", time(oidc::TIMEOUT), "frees connections"),
         fixed!(
             "response of the OpenID Connect provider",
