@@ -20,13 +20,19 @@ use crate::control::Control;
 
 mod alerts;
 mod assets;
+mod commands;
+mod confirmation;
 mod curve;
+mod destinations;
 mod events;
 mod failure;
+mod filled;
+mod flow;
 mod frame;
 mod link;
 mod notice;
 mod overview;
+mod routes;
 mod sign_in;
 mod theme;
 mod view;
@@ -52,6 +58,35 @@ pub fn router(control: Control) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
         .route("/dashboard/events", get(events::list))
+        // Destinations, flow and routes.
+        .route("/dashboard/destinations", get(destinations::list::show))
+        .route("/dashboard/destinations/new", get(destinations::add::show).post(destinations::add::create))
+        .route("/dashboard/destinations/{id}", get(destinations::page::show))
+        .route("/dashboard/destinations/{id}/edit", get(destinations::edit::show).post(destinations::edit::save))
+        .route("/dashboard/destinations/{id}/pause", get(failure::not_found).post(destinations::steer::pause))
+        .route(
+            "/dashboard/destinations/{id}/resume",
+            get(destinations::steer::confirm_resume).post(destinations::steer::resume),
+        )
+        .route(
+            "/dashboard/destinations/{id}/delete",
+            get(destinations::steer::confirm_delete).post(destinations::steer::delete),
+        )
+        .route(
+            "/dashboard/destinations/{id}/rotate",
+            get(destinations::signing::confirm_rotation).post(destinations::signing::rotate),
+        )
+        .route(
+            "/dashboard/destinations/{id}/secret",
+            get(destinations::signing::confirm_reveal).post(destinations::signing::reveal),
+        )
+        .route("/dashboard/destinations/{id}/test", get(destinations::test::show).post(destinations::test::send))
+        .route("/dashboard/flow", get(flow::show))
+        .route("/dashboard/routes/new", get(routes::editor::show_new).post(routes::editor::send_new))
+        .route("/dashboard/routes/{id}", get(routes::editor::show).post(routes::editor::send))
+        .route("/dashboard/routes/{id}/enable", get(failure::not_found).post(routes::steer::enable))
+        .route("/dashboard/routes/{id}/disable", get(failure::not_found).post(routes::steer::disable))
+        .route("/dashboard/routes/{id}/delete", get(routes::steer::confirm_delete).post(routes::steer::delete))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
@@ -60,7 +95,8 @@ pub fn router(control: Control) -> Router {
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));
-    let compressed = CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
+    let compressed =
+        CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(512).and(NotForContentType::new("font/")));
     pages
         .merge(open)
         .layer(axum::middleware::map_response(guarded))

@@ -19,6 +19,7 @@ mod copies;
 mod crash;
 mod crowd;
 mod customers;
+mod dashboard_destinations;
 mod decided;
 mod deleting;
 mod deliver;

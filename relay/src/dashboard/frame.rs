@@ -16,18 +16,22 @@ use crate::control::{Error, Scope};
 pub(super) enum Section {
     Overview,
     Events,
+    Destinations,
+    Flow,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 2] = [Self::Overview, Self::Events];
+    const DAILY: [Self; 3] = [Self::Overview, Self::Events, Self::Destinations];
     /// What is looked at now and then.
-    const FURTHER: [Self; 0] = [];
+    const FURTHER: [Self; 1] = [Self::Flow];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Events => "Events",
+            Self::Destinations => "Destinations",
+            Self::Flow => "Flow",
         }
     }
 
@@ -35,6 +39,8 @@ impl Section {
         match self {
             Self::Overview => "",
             Self::Events => "/events",
+            Self::Destinations => "/destinations",
+            Self::Flow => "/flow",
         }
     }
 
@@ -43,6 +49,8 @@ impl Section {
         match self {
             Self::Overview => "M2 9.5h3l2-6 3 9 1.5-3H14",
             Self::Events => "M2.5 4h11M2.5 8h11M2.5 12h7",
+            Self::Destinations => "M2 8h8M7 5l3 3-3 3M13 3v10",
+            Self::Flow => "M2 4h3c4 0 2 8 6 8h3M2 12h3c1.5 0 2-1 2.6-2.4M11 4h3M11 4c-1.5 0-2 1-2.6 2.4",
         }
     }
 }
@@ -68,12 +76,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(viewer: &Viewer, title: impl Into<String>, section: impl Into<Option<Section>>) -> Self {
-        Self {
-            title: title.into(),
-            viewer: viewer.clone(),
-            section: section.into(),
-            now: OffsetDateTime::now_utc(),
-        }
+        Self { title: title.into(), viewer: viewer.clone(), section: section.into(), now: OffsetDateTime::now_utc() }
     }
 
     /// The navigation.
@@ -161,6 +164,10 @@ impl Frame {
 
     pub(super) fn may_replay(&self) -> bool {
         self.viewer.may(Scope::Replay)
+    }
+
+    pub(super) fn may_see_secrets(&self) -> bool {
+        self.viewer.may(Scope::Secrets)
     }
 
     pub(super) fn may_read_bodies(&self) -> bool {
