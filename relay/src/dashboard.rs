@@ -25,17 +25,21 @@ mod answer;
 mod assets;
 mod changes;
 mod commands;
+mod confirmation;
 mod curve;
 pub(crate) mod deliveries;
 mod delivery;
 mod design;
+mod destinations;
 mod event;
 mod event_rows;
 mod events;
 mod failure;
 mod field;
+mod filled;
 mod filter;
 mod find;
+mod flow;
 mod frame;
 pub(crate) mod given;
 mod link;
@@ -44,6 +48,7 @@ mod operations;
 pub(crate) mod overview;
 pub(crate) mod posted;
 mod quarantine;
+mod routes;
 pub(crate) mod settings;
 mod sign_in;
 mod sources;
@@ -135,6 +140,35 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
         // Sources, the page of one, adding one, and the first run.
         .merge(sources::routes())
         .merge(start::routes())
+        // Destinations, flow and routes.
+        .route("/dashboard/destinations", get(destinations::list::show))
+        .route("/dashboard/destinations/new", get(destinations::add::show).post(destinations::add::create))
+        .route("/dashboard/destinations/{id}", get(destinations::page::show))
+        .route("/dashboard/destinations/{id}/edit", get(destinations::edit::show).post(destinations::edit::save))
+        .route("/dashboard/destinations/{id}/pause", get(failure::not_found).post(destinations::steer::pause))
+        .route(
+            "/dashboard/destinations/{id}/resume",
+            get(destinations::steer::confirm_resume).post(destinations::steer::resume),
+        )
+        .route(
+            "/dashboard/destinations/{id}/delete",
+            get(destinations::steer::confirm_delete).post(destinations::steer::delete),
+        )
+        .route(
+            "/dashboard/destinations/{id}/rotate",
+            get(destinations::signing::confirm_rotation).post(destinations::signing::rotate),
+        )
+        .route(
+            "/dashboard/destinations/{id}/secret",
+            get(destinations::signing::confirm_reveal).post(destinations::signing::reveal),
+        )
+        .route("/dashboard/destinations/{id}/test", get(destinations::test::show).post(destinations::test::send))
+        .route("/dashboard/flow", get(flow::show))
+        .route("/dashboard/routes/new", get(routes::editor::show_new).post(routes::editor::send_new))
+        .route("/dashboard/routes/{id}", get(routes::editor::show).post(routes::editor::send))
+        .route("/dashboard/routes/{id}/enable", get(failure::not_found).post(routes::steer::enable))
+        .route("/dashboard/routes/{id}/disable", get(failure::not_found).post(routes::steer::disable))
+        .route("/dashboard/routes/{id}/delete", get(routes::steer::confirm_delete).post(routes::steer::delete))
         .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))

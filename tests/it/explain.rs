@@ -70,6 +70,10 @@ const EVERY_DAY: &[(&str, &str)] = &[
         "the attempts of up to 2,000 deliveries of a range, by their index",
     ),
     (
+        "select error, status, count(*) as \"count!\", max(started_at)",
+        "the attempts of up to 100 deliveries of one destination, by their index",
+    ),
+    (
         "select count(*) as \"count!\" from settled_deliveries",
         "a range of deliveries, and for each one the other deliveries of its event, by their index",
     ),

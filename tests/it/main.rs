@@ -24,6 +24,7 @@ mod dashboard_settings;
 mod dashboard_deliveries;
 mod dashboard_event;
 mod dashboard_sources;
+mod dashboard_destinations;
 mod decided;
 mod deleting;
 mod deliver;

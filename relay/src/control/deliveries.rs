@@ -19,6 +19,7 @@ use super::{Actor, Control, Error, Scope, destinations, routes, schema};
 use crate::configuration::Snapshot;
 use crate::undecided;
 
+pub mod recent;
 pub mod release;
 mod waits;
 

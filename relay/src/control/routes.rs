@@ -1,5 +1,7 @@
 //! Routes: which events of a source go to a destination, and in which form.
 
+use std::collections::HashMap;
+
 use expression::{ExpressionError, Filter, OrderKey, Transform};
 use model::poison::Poison;
 use serde::{Deserialize, Serialize};
@@ -246,6 +248,34 @@ pub async fn list(
     let owners = Owners::of_sources(control, actor, rows.iter().map(|row| row.source_id)).await?;
     let view = |row: RouteRow| Route { customer: owners.of(row.source_id), ..view(control, row) };
     Ok(window.page(rows, |row| row.id.uuid(), view))
+}
+
+/// How many routes the actor sees.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
+    pub all: usize,
+    pub of_destination: HashMap<DestinationId, usize>,
+}
+
+/// How many routes the actor sees, also those that are disabled.
+///
+/// # Errors
+/// Returns an error if the actor may not read.
+pub fn counts(control: &Control, actor: &Actor) -> Result<RouteCounts, Error> {
+    actor.require(Scope::Read)?;
+    let snapshot = control.configuration.current();
+    let is_seen = |source: &SourceId| {
+        let owner = snapshot.sources.get(source).map(|found| found.customer_id);
+        actor.listed().is_none_or(|listed| owner == Some(listed))
+    };
+    let mut counts = RouteCounts::default();
+    for (_, routes) in snapshot.routes_of_source.iter().filter(|(source, _)| is_seen(source)) {
+        for route in routes {
+            counts.all += 1;
+            *counts.of_destination.entry(route.destination_id).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// The route with this id or name.

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 const HASH_BYTES: usize = 6;
 
 /// The name of an asset, its type and its content. Files that others name in `url("…")` come before them.
-const FILES: [(&str, &str, &[u8]); 8] = [
+const FILES: [(&str, &str, &[u8]); 9] = [
     ("inter.woff2", "font/woff2", include_bytes!("../../assets/vendor/inter.woff2")),
     ("mono.woff2", "font/woff2", include_bytes!("../../assets/vendor/mono.woff2")),
     ("icon.svg", "image/svg+xml", include_bytes!("../../assets/icon.svg")),
@@ -24,6 +24,7 @@ const FILES: [(&str, &str, &[u8]); 8] = [
     ("tidegate.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/tidegate.js")),
     ("htmx.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/vendor/htmx.js")),
     ("idiomorph.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/vendor/idiomorph-ext.js")),
+    ("editor.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/vendor/editor.js")),
     ("licenses.txt", "text/plain; charset=utf-8", include_bytes!("../../assets/vendor/LICENSES.txt")),
 ];
 

@@ -17,20 +17,22 @@ use crate::control::{Error, Scope};
 pub(super) enum Section {
     Overview,
     Events,
+    Deliveries,
     Alerts,
+    Sources,
+    Destinations,
+    Operations,
+    Flow,
+    Quarantine,
     System,
     Settings,
-    Deliveries,
-    Operations,
-    Quarantine,
-    Sources,
 }
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 6] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Sources, Self::Operations];
+    const DAILY: [Self; 7] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Sources, Self::Destinations, Self::Operations];
     /// What is looked at now and then.
-    const FURTHER: [Self; 3] = [Self::Quarantine, Self::System, Self::Settings];
+    const FURTHER: [Self; 4] = [Self::Flow, Self::Quarantine, Self::System, Self::Settings];
 
     /// Whether the viewer may see anything of it.
     fn is_for(self, viewer: &Viewer) -> bool {
@@ -48,6 +50,8 @@ impl Section {
             Self::Operations => "Operations",
             Self::Quarantine => "Quarantine",
             Self::Sources => "Sources",
+            Self::Destinations => "Destinations",
+            Self::Flow => "Flow",
         }
     }
 
@@ -62,6 +66,8 @@ impl Section {
             Self::Operations => "/operations",
             Self::Quarantine => "/quarantine",
             Self::Sources => "/sources",
+            Self::Destinations => "/destinations",
+            Self::Flow => "/flow",
         }
     }
 
@@ -77,6 +83,8 @@ impl Section {
             Self::Operations => "M13.5 8A5.5 5.5 0 1 1 12 4.2M12 1.5v3H9",
             Self::Quarantine => "M8 1.8 13 4v4c0 3-2 5-5 6.2C5 13 3 11 3 8V4zM8 5.5v3M8 10.8v.1",
             Self::Sources => "M8 2v7.5M5 6.5l3 3 3-3M2.5 11.5v2h11v-2",
+            Self::Destinations => "M2 8h8M7 5l3 3-3 3M13 3v10",
+            Self::Flow => "M2 4h3c4 0 2 8 6 8h3M2 12h3c1.5 0 2-1 2.6-2.4M11 4h3M11 4c-1.5 0-2 1-2.6 2.4",
         }
     }
 }
@@ -211,6 +219,10 @@ impl Frame {
 
     pub(super) fn may_replay(&self) -> bool {
         self.viewer.may(Scope::Replay)
+    }
+
+    pub(super) fn may_see_secrets(&self) -> bool {
+        self.viewer.may(Scope::Secrets)
     }
 
     pub(super) fn may_read_bodies(&self) -> bool {

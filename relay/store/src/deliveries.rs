@@ -213,6 +213,41 @@ async fn last_statuses(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<DeliveryId, 
     Ok(rows.into_iter().filter_map(|row| Some((row.delivery_id.into(), row.status?))).collect())
 }
 
+/// The attempts with the same result.
+#[derive(Debug, Clone)]
+pub struct ResultRow {
+    /// The error class; `None` if they succeeded.
+    pub error: Option<String>,
+    /// The status of the response; `None` if there was none.
+    pub status: Option<i16>,
+    pub count: i64,
+    /// When the last of them started.
+    pub last_at: OffsetDateTime,
+}
+
+/// The attempts of these deliveries by their result, the most frequent first, at most `limit` results.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn results(pool: &Pool, deliveries: &[DeliveryId], limit: i64) -> Result<Vec<ResultRow>> {
+    let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
+    let Some(oldest) = ids.iter().min() else { return Ok(Vec::new()) };
+    // No attempt is older than its delivery, so earlier days are not searched.
+    let first = uuid_v7_floor(uuid_v7_ms(*oldest).saturating_sub(CLOCK_DIFFERENCE_MS));
+    let mut search = pool.begin_range().await?;
+    Ok(sqlx::query_as!(
+        ResultRow,
+        r#"select error, status, count(*) as "count!", max(started_at) as "last_at!"
+           from attempts where delivery_id = any($1) and id >= $2
+           group by error, status order by count(*) desc, max(started_at) desc limit $3"#,
+        &ids,
+        first,
+        limit
+    )
+    .fetch_all(&mut *search)
+    .await?)
+}
+
 /// A stored attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {

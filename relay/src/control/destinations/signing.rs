@@ -3,8 +3,9 @@
 use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::sign;
+use store::audit::{self, Selection};
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
@@ -12,6 +13,7 @@ use super::recorded::object;
 use super::{find, open_secrets, seal_secrets, with_replaced};
 use crate::control::error::Noun;
 use crate::control::fields::{Problems, optional_whole};
+use crate::control::page::{PageRequest, Window, id_range};
 use crate::control::record::{self, Action};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, Outcome, Saved, Scope, name, schema};
@@ -73,6 +75,60 @@ pub async fn show(control: &Control, actor: &Actor, id: &str) -> Result<SigningS
     Ok(secret)
 }
 
+/// What is known of the signing secrets of a destination without showing them.
+#[derive(Debug)]
+pub struct SigningKeys {
+    /// The secrets that sign, newest first.
+    pub keys: Vec<SigningKey>,
+    /// When the newest one was set; `None` if that is longer ago than the audit log keeps.
+    pub since: Option<Timestamp>,
+}
+
+/// What is known of a signing secret without showing it.
+#[derive(Debug)]
+pub struct SigningKey {
+    /// The public key (`whpk_…`). Only an Ed25519 key has one.
+    pub public_key: Option<String>,
+    /// When it stops signing; `None` for the newest one.
+    pub until: Option<Timestamp>,
+}
+
+/// How many of the newest audit entries of a destination are searched for the last change of its signing secret.
+pub(crate) const ENTRIES_SEARCHED: u32 = 100;
+
+/// The signing secrets of a destination without their values, and when the newest one was set.
+///
+/// # Errors
+/// Returns an error if the destination does not exist, if no master key opens its signing secrets, or if a query fails.
+pub async fn keys(control: &Control, actor: &Actor, id: &str) -> Result<SigningKeys, Error> {
+    actor.require(Scope::Read)?;
+    let row = find(control, actor, id).await?;
+    let opened = open_secrets(control, &row)?;
+    let now_ms = mint::now_ms();
+    let newest = opened.signing(now_ms).first().map(|key| SigningKey { public_key: key.public_text(), until: None });
+    let replaced = |(key, until_ms): (&sign::SigningSecret, u64)| SigningKey {
+        public_key: key.public_text(),
+        until: Some(Timestamp(unix_time::timestamp(until_ms))),
+    };
+    let keys = newest.into_iter().chain(opened.ending(now_ms).map(replaced)).collect();
+    let mut problems = Problems::default();
+    let page = PageRequest { limit: Some(ENTRIES_SEARCHED), cursor: None };
+    let window = Window::read(&page, &mut problems);
+    let range = id_range(None, None, window, &mut problems);
+    let selection = Selection { object_id: Some(row.id.to_string()), ..Selection::default() };
+    let mut search = audit::Page { selection, limit: i64::from(ENTRIES_SEARCHED), found: Vec::new() };
+    window.search(&control.pool, &mut search, range).await?;
+    let since = search.found.iter().find(|entry| sets_secret(&entry.action, entry.after.as_ref()));
+    Ok(SigningKeys { keys, since: since.map(|entry| Timestamp(entry.at)) })
+}
+
+/// Whether an entry records that the destination got a signing secret.
+fn sets_secret(action: &str, after: Option<&Value>) -> bool {
+    let changed = after.and_then(|after| after["secrets_changed"].as_array());
+    action == Action::DestinationCreate.name()
+        || changed.is_some_and(|names| names.iter().any(|name| name == "signing_secret"))
+}
+
 /// Puts a new signing secret in front. Until the overlap ends, deliveries are also signed with the old ones.
 ///
 /// # Errors
@@ -127,4 +183,18 @@ fn view(keys: &SigningSecrets, now_ms: u64) -> Result<SigningSecret, Error> {
         public_key: newest.public_text(),
         also_signing: keys.ending(now_ms).map(replaced).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_creation_and_a_changed_secret_set_the_signing_secret() {
+        let changed = json!({ "secrets_changed": ["headers.x", "signing_secret"] });
+        assert!(sets_secret("destination.create", None) && sets_secret("destination.rotate_secret", Some(&changed)));
+        assert!(sets_secret("destination.update", Some(&changed)));
+        assert!(!sets_secret("destination.update", Some(&json!({ "secrets_changed": ["headers.x"] }))));
+        assert!(!sets_secret("destination.pause", Some(&json!({}))) && !sets_secret("destination.pause", None));
+    }
 }

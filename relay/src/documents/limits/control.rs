@@ -198,6 +198,21 @@ fn calls() -> Vec<Bound> {
             "limits memory; `GET /v1/deliveries?event=…` has all",
         ),
         fixed!(
+            "newest deliveries of a destination whose attempts its page counts",
+            count(control::deliveries::recent::MOST_DELIVERIES),
+            "limits the load on the database",
+        ),
+        fixed!(
+            "results by which that page counts attempts",
+            count(control::deliveries::recent::MOST_RESULTS),
+            "limits the size of the page",
+        ),
+        fixed!(
+            "audit entries of a destination that are searched for the last change of its signing secret",
+            count(control::destinations::signing::ENTRIES_SEARCHED),
+            "limits the load on the database",
+        ),
+        fixed!(
             "sources or destinations whose counts or health one call returns",
             count(control::stats::several::MOST_OBJECTS),
             "limits the load on the database",
