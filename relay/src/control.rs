@@ -176,7 +176,7 @@ impl Control {
 
     /// Whether people can sign in with an OpenID Connect provider.
     #[must_use]
-    pub const fn has_provider(&self) -> bool {
+    pub fn has_provider(&self) -> bool {
         self.oidc.is_some()
     }
 

@@ -19,6 +19,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use crate::config;
 use crate::control::Control;
 
+mod admission;
 mod alert_list;
 pub(crate) mod alerts;
 mod answer;
@@ -34,6 +35,7 @@ mod destinations;
 mod event;
 mod event_rows;
 mod events;
+mod failing;
 mod failure;
 mod field;
 mod filled;
@@ -56,6 +58,7 @@ mod start;
 pub(crate) mod switcher;
 pub(crate) mod system;
 mod theme;
+mod theme_choice;
 pub(crate) mod values;
 mod view;
 mod viewer;
@@ -169,11 +172,11 @@ pub fn router(control: Control, served: config::Dashboard) -> Router {
         .route("/dashboard/routes/{id}/enable", get(failure::not_found).post(routes::steer::enable))
         .route("/dashboard/routes/{id}/disable", get(failure::not_found).post(routes::steer::disable))
         .route("/dashboard/routes/{id}/delete", get(routes::steer::confirm_delete).post(routes::steer::delete))
-        .route("/dashboard/theme", get(failure::not_found).post(theme::choose))
+        .route("/dashboard/theme", get(failure::not_found).post(theme_choice::choose))
         .route("/dashboard/sign-out", get(failure::not_found).post(sign_in::sign_out))
         .route("/dashboard/{*rest}", get(failure::not_found))
         .method_not_allowed_fallback(failure::not_found)
-        .route_layer(axum::middleware::from_fn_with_state(dashboard.clone(), viewer::admit));
+        .route_layer(axum::middleware::from_fn_with_state(dashboard.clone(), admission::admit));
     let open = Router::new()
         .route("/", get(|| async { Redirect::to(ROOT) }))
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::sign_in));

@@ -3,9 +3,8 @@
 use model::event::Verification;
 
 use super::view::Tone;
-use super::viewer::Viewer;
 use crate::control::events::{self, Event, Marks};
-use crate::control::{Control, Error};
+use crate::control::{Actor, Control, Error};
 
 /// A row.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ pub(super) struct Mark {
 }
 
 /// The rows of these events.
-pub(super) async fn of(control: &Control, viewer: &Viewer, events: Vec<Event>) -> Result<Vec<EventRow>, Error> {
-    let mut marks = events::marks(control, &viewer.actor, &events).await?;
+pub(super) async fn of(control: &Control, actor: &Actor, events: Vec<Event>) -> Result<Vec<EventRow>, Error> {
+    let mut marks = events::marks(control, actor, &events).await?;
     Ok(events.into_iter().map(|event| EventRow { marks: marks.remove(&event.id), event }).collect())
 }
 

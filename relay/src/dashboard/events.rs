@@ -200,7 +200,7 @@ pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Resu
     let export = link::changed(&viewer.uri, &[("cursor", None)]);
     let export = export.replacen("/dashboard/events", "/dashboard/events/export", 1);
     Ok(page(&EventsPage {
-        events: event_rows::of(&control, &viewer, events).await?,
+        events: event_rows::of(&control, &viewer.actor, events).await?,
         commands: filters.commands(&frame),
         verifications: &Verification::ALL,
         exported: events::EXPORTED_EVENTS,

@@ -30,7 +30,15 @@ pub(super) enum Section {
 
 impl Section {
     /// What people work with every day.
-    const DAILY: [Self; 7] = [Self::Overview, Self::Events, Self::Deliveries, Self::Alerts, Self::Sources, Self::Destinations, Self::Operations];
+    const DAILY: [Self; 7] = [
+        Self::Overview,
+        Self::Events,
+        Self::Deliveries,
+        Self::Alerts,
+        Self::Sources,
+        Self::Destinations,
+        Self::Operations,
+    ];
     /// What is looked at now and then.
     const FURTHER: [Self; 4] = [Self::Flow, Self::Quarantine, Self::System, Self::Settings];
 

@@ -4,7 +4,6 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::response::IntoResponse as _;
 use http::Uri;
-use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::failure::Failure;
@@ -51,13 +50,6 @@ impl Given {
     pub(super) fn all<'g>(&'g self, name: &'g str) -> impl Iterator<Item = &'g str> {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
-
-    /// The values with these names, as the object that the REST API would read. The value of a time is completed, because
-    /// the field of a form has no zone.
-    pub(super) fn object(&self, names: &[&str]) -> Map<String, Value> {
-        let value = |name: &&str| Some(((*name).to_owned(), Value::String(moment(self.get(name)?))));
-        names.iter().filter_map(value).collect()
-    }
 }
 
 /// A time of a form, which has no zone and is UTC, as RFC 3339. Other texts are unchanged.
@@ -98,8 +90,6 @@ mod tests {
         let given = given("id=a&id=b&state=&type=+x%26y+");
         assert_eq!(given.all("id").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((given.get("state"), given.get("type"), given.get("none")), (None, Some("x&y"), None));
-        let object = given.object(&["type", "state"]);
-        assert_eq!(Value::Object(object), serde_json::json!({ "type": "x&y" }));
     }
 
     #[test]

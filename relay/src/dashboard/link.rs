@@ -3,6 +3,8 @@
 use http::Uri;
 use url::form_urlencoded::{self, Serializer};
 
+use crate::control::sign_in;
+
 /// The query parameter that names the customer whose objects are shown.
 pub(super) const CUSTOMER: &str = "customer";
 
@@ -47,9 +49,30 @@ pub(super) fn changed(uri: &Uri, changes: &[(&str, Option<&str>)]) -> String {
     if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) }
 }
 
+/// Whether a form of the browser may return to this path: a page of the dashboard, and never another site.
+pub(super) fn is_own_page(path: &str) -> bool {
+    let rest = path.strip_prefix(super::ROOT);
+    sign_in::is_own_path(path) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
+/// The page to which a form of the browser returns, or the first page.
+pub(super) fn own_page(path: &str) -> &str {
+    if is_own_page(path) { path } else { super::ROOT }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_returns_only_to_a_page_of_the_dashboard() {
+        for path in ["/dashboard", "/dashboard/events?type=a", "/dashboard?customer=acme"] {
+            assert_eq!(own_page(path), path);
+        }
+        for path in ["", "//evil.example", "/dashboardx", "https://evil.example/dashboard", "/v1/events", "/\\evil"] {
+            assert_eq!(own_page(path), "/dashboard", "{path}");
+        }
+    }
 
     #[test]
     fn parameters_are_escaped_and_empty_ones_are_left_out() {

@@ -164,7 +164,7 @@ async fn load(control: &Control, viewer: &Viewer, range: usize) -> Result<Loaded
     let found = overview::show(control, &viewer.actor).await?;
     let stats = stats::show(control, &viewer.actor, &filter).await?;
     let events = crate::control::events::list(control, &viewer.actor, EventFilter::default(), &newest).await?;
-    let events = event_rows::of(control, viewer, events.data).await?;
+    let events = event_rows::of(control, &viewer.actor, events.data).await?;
     let alerts = found.findings.into_iter().map(alerts::of).collect();
     Ok(Loaded { at: Instant::now(), read_at: now, figures: found.figures, alerts, stats, events })
 }

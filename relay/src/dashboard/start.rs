@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
 
+use super::event_rows::EventRow;
 use super::failure::{self, Failure};
 use super::field::{self, Field, Input};
 use super::frame::{Frame, Section, page};
@@ -22,7 +23,6 @@ use super::viewer::Viewer;
 use super::{Dashboard, link, sources as pages};
 use crate::control::deliveries::{self, Delivery, DeliveryFilter};
 use crate::control::destinations::{self, DestinationSpec};
-use crate::control::events::Event;
 use crate::control::page::PageRequest;
 use crate::control::providers::Provider;
 use crate::control::routes::{self, Route, RouteFilter, RouteSpec};
@@ -72,7 +72,7 @@ struct Chosen {
     provider: Option<Provider>,
     steps: Vec<Step>,
     route: Option<Route>,
-    events: Vec<Event>,
+    events: Vec<EventRow>,
     /// The deliveries of the newest event.
     deliveries: Vec<Delivery>,
     rejections: Vec<Refused>,
@@ -201,8 +201,8 @@ async fn chosen(control: &Control, actor: &Actor, source: Source) -> Result<Chos
     let route = routes::list(control, actor, &of_source, &first()).await?.data.into_iter().next();
     let events = one::last_events(control, actor, &source, EVENTS_SHOWN).await?;
     let deliveries = match events.first() {
-        Some(event) => {
-            let filter = DeliveryFilter { event: Some(event.id.to_string()), ..DeliveryFilter::default() };
+        Some(row) => {
+            let filter = DeliveryFilter { event: Some(row.event.id.to_string()), ..DeliveryFilter::default() };
             let window = PageRequest { limit: Some(DELIVERIES_SHOWN), cursor: None };
             deliveries::list(control, actor, filter, &window).await?.data
         }

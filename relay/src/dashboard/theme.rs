@@ -1,14 +1,9 @@
 //! Light, dark, or as the system of the viewer: a cookie of the browser, because it is a choice per screen.
 
-use axum::extract::Form;
-use axum::response::Response;
 use cookie::{Cookie, SameSite};
 use http::HeaderMap;
-use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::header::{COOKIE, HeaderValue};
 use serde::Deserialize;
-
-use super::notice::Notice;
-use super::viewer::Viewer;
 
 const NAME: &str = "tidegate-theme";
 const KEPT_DAYS: i64 = 365;
@@ -42,24 +37,12 @@ pub(super) fn of(headers: &HeaderMap) -> Theme {
     [Theme::Light, Theme::Dark].into_iter().find(|theme| Some(theme.name()) == chosen).unwrap_or_default()
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Chosen {
-    theme: Theme,
-    #[serde(default)]
-    return_to: String,
-}
-
-/// Keeps the choice of a theme.
-pub(super) async fn choose(_: Viewer, Form(chosen): Form<Chosen>) -> Response {
-    let page = if super::sign_in::is_own_page(&chosen.return_to) { &chosen.return_to } else { super::ROOT };
-    let mut response = Notice::done("The colours are changed.").on(page);
-    let cookie = Cookie::build((NAME, chosen.theme.name()))
+/// The header `Set-Cookie` that keeps a choice.
+pub(super) fn kept(theme: Theme) -> HeaderValue {
+    let cookie = Cookie::build((NAME, theme.name()))
         .path("/")
         .http_only(true)
         .same_site(SameSite::Lax)
         .max_age(time::Duration::days(KEPT_DAYS));
-    if let Ok(cookie) = HeaderValue::try_from(cookie.to_string()) {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    response
+    HeaderValue::try_from(cookie.to_string()).unwrap_or(HeaderValue::from_static(""))
 }

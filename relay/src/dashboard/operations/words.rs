@@ -70,12 +70,16 @@ pub(in crate::dashboard) fn of_replay(replay: &Replay, names: &Names) -> String 
         before,
         verification,
         verifies_now,
+        events,
     } = &replay.filter;
     let mut words = match (state, verification) {
         (Some(state), _) => format!("{} deliveries", state_name(*state)),
         (None, Some(_)) => "events in quarantine".to_owned(),
         (None, None) => "events".to_owned(),
     };
+    if !events.is_empty() {
+        words = view::count(events.len(), "event", "events");
+    }
     let time = |at: &Option<crate::control::time::Timestamp>| at.map(|at| view::minute(at.0));
     for (text, value) in [
         ("of", of.map(source)),

@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::commands::Commands;
 use super::super::curve::Curve;
+use super::super::event_rows::{self, EventRow};
 use super::super::failure::Failure;
 use super::super::frame::{Frame, Section, page};
 use super::super::link;
@@ -18,7 +19,7 @@ use super::steps::{self, Step};
 use super::traffic::{self, DEFAULT_RANGE, RANGES};
 use super::{causes, edge};
 use crate::api::input::Segment;
-use crate::control::events::{self, Event, EventFilter};
+use crate::control::events::{self, EventFilter};
 use crate::control::page::PageRequest;
 use crate::control::providers::Provider;
 use crate::control::rejections::{self, Rejection, RejectionFilter};
@@ -40,7 +41,7 @@ struct SourcePage {
     is_active: bool,
     steps: Vec<Step>,
     changed: Option<Changed>,
-    events: Vec<Event>,
+    events: Vec<EventRow>,
     rejections: Vec<Refused>,
     ranges: Vec<Range>,
     curve: Curve,
@@ -116,9 +117,10 @@ pub(in crate::dashboard) async fn last_events(
     actor: &Actor,
     source: &Source,
     limit: u32,
-) -> Result<Vec<Event>, Error> {
+) -> Result<Vec<EventRow>, Error> {
     let filter = EventFilter { source: Some(source.id.to_string()), ..EventFilter::default() };
-    Ok(events::list(control, actor, filter, &PageRequest { limit: Some(limit), cursor: None }).await?.data)
+    let newest = events::list(control, actor, filter, &PageRequest { limit: Some(limit), cursor: None }).await?;
+    event_rows::of(control, actor, newest.data).await
 }
 
 /// The last rejections of a source.

@@ -8,7 +8,7 @@ use super::super::link;
 use super::super::notice::Notice;
 use super::super::posted::Posted;
 use super::super::viewer::Viewer;
-use super::super::{ROOT, sign_in, view};
+use super::super::{ROOT, view};
 use crate::api::input::Segment;
 use crate::control::sources::{self, SampleAnswer};
 use crate::control::{Control, Error};
@@ -21,7 +21,7 @@ pub(in crate::dashboard) async fn send(
     form: Posted,
 ) -> Result<Response, Failure> {
     let back = form.text("return_to");
-    let back = match sign_in::is_own_page(back) {
+    let back = match link::is_own_page(back) {
         true => back.to_owned(),
         false => {
             link::with(&format!("{ROOT}/sources/{id}"), &[(super::super::viewer::CUSTOMER, viewer.customer.as_deref())])

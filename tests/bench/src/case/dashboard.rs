@@ -61,7 +61,7 @@ pub async fn run(options: Options) -> Result<Report> {
 
     let mut report = Report::new(format!("The dashboard, with {rows} events in history"));
     let base = with.stack.gateway.relay.url().to_owned();
-    let mut browser = sign_in(&base, with.stack.gateway.relay.admin_token()).await?;
+    let mut browser = sign_in(&base, with.stack.gateway.relay.token()).await?;
     let mut paths: Vec<String> = PAGES.iter().map(|path| (*path).to_owned()).collect();
     for (list, prefix) in [
         ("/dashboard/events", "/dashboard/events/evt_"),
@@ -91,12 +91,14 @@ pub async fn run(options: Options) -> Result<Report> {
         report.note(format!("{name}: p50 {:.1} ms", quantile_ms(&latencies, 0.5)));
     }
     let bytes = first_load(&mut browser, &base).await?;
-    report.figure(Figure::new("first load of the overview, compressed", count(bytes), "B").must(Limit::AtMost(count(MOST_BYTES))));
+    report.figure(
+        Figure::new("first load of the overview, compressed", count(bytes), "B").must(Limit::AtMost(count(MOST_BYTES))),
+    );
 
     let read = Arc::new(AtomicU64::new(0));
     let mut viewers: Vec<JoinHandle<()>> = Vec::new();
     for _ in 0..VIEWERS {
-        let browser = sign_in(&base, with.stack.gateway.relay.admin_token()).await?;
+        let browser = sign_in(&base, with.stack.gateway.relay.token()).await?;
         viewers.push(tokio::spawn(view(browser, base.clone(), Arc::clone(&read))));
     }
     let pairs = compare(&without, &with, &[], options.pick(9, 1), options.time(15, 3)).await?;
@@ -115,13 +117,18 @@ async fn sign_in(base: &str, token: &str) -> Result<Browser> {
 
 async fn opened(browser: &mut Browser, base: &str, path: &str) -> Result<Page> {
     let page = browser.get(&format!("{base}{path}")).await;
-    if page.status == 200 { Ok(page) } else { Err(Error::new(format!("{path} answered {}: {}", page.status, page.body))) }
+    if page.status == 200 {
+        Ok(page)
+    } else {
+        Err(Error::new(format!("{path} answered {}: {}", page.status, page.body)))
+    }
 }
 
 /// The first link on a page that begins so.
 fn first_link(page: &Page, prefix: &str) -> Result<String> {
     let text = page.body.as_str().unwrap_or_default();
-    let link = text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).find(|link| link.starts_with(prefix));
+    let link =
+        text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).find(|link| link.starts_with(prefix));
     link.map(str::to_owned).ok_or_else(|| Error::new(format!("{} has no link to {prefix}", page.url)))
 }
 
