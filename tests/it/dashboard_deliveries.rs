@@ -70,7 +70,9 @@ impl Dashboard {
 fn text(page: Page, status: u16) -> String {
     match page.clone().expect_status(status) {
         Value::String(text) => text,
-        other => panic!("{} is no page: {other}", page.url),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            panic!("{} is no page: {other}", page.url)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ struct Signed {
 
 impl Signed {
     async fn with(gateway: &RelayOnly, token: &str) -> Self {
-        let base = gateway.relay.url();
+        let base = gateway.relay.url().to_owned();
         let mut browser = Browser::default().with_header("authorization", &format!("Bearer {token}"));
         browser.send(Method::POST, &format!("{base}/v1/sessions"), None).await.expect_status(201);
         browser.headers.clear();

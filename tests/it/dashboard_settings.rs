@@ -1,4 +1,4 @@
-//! dashboard_settings: the pages of alerts, of the system and of the settings.
+//! `dashboard_settings`: the pages of alerts, of the system and of the settings.
 
 use harness::api::id;
 use harness::gateway::Gateway;

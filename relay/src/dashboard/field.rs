@@ -94,14 +94,12 @@ pub(super) fn place<'f>(errors: Vec<FieldError>, fields: impl IntoIterator<Item 
 
 /// The errors that a form shows; every other error is a page of its own. `named` is the field of a name that is taken.
 pub(super) fn shown(error: Error, named: &str) -> Result<Vec<FieldError>, Error> {
-    match error {
-        Error::Invalid(errors) => Ok(errors),
-        Error::Conflict(control::error::Conflict::NameTaken) => {
-            Ok(vec![FieldError::new(named, control::error::Conflict::NameTaken.detail())])
-        }
-        Error::Conflict(conflict) => Ok(vec![FieldError::new("", conflict.detail())]),
-        other => Err(other),
+    if let Error::Invalid(errors) = error {
+        return Ok(errors);
     }
+    let Error::Conflict(conflict) = error else { return Err(error) };
+    let field = if conflict == control::error::Conflict::NameTaken { named } else { "" };
+    Ok(vec![FieldError::new(field, conflict.detail())])
 }
 
 #[cfg(test)]

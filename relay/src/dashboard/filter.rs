@@ -64,7 +64,7 @@ pub(super) fn query(filter: &DeliveryFilter, path: &str, more: &[(&str, &str)]) 
                 Value::Array(ids) => {
                     pairs.extend(ids.iter().filter_map(Value::as_str).map(|id| (ID.to_owned(), id.to_owned())));
                 }
-                _ => {}
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
             }
         }
     }

@@ -45,9 +45,10 @@ pub(super) async fn show(State(control): State<Control>, viewer: Viewer) -> Resu
 
 fn row(frame: &Frame, Hit { found, label, customer }: Hit) -> FoundRow {
     let (kind, id, path) = place(found);
-    let href = match found {
-        Found::Customer(_) => link::with(super::ROOT, &[(super::viewer::CUSTOMER, Some(&label))]),
-        _ => frame.to_of(&path, customer.as_deref()),
+    let href = if matches!(found, Found::Customer(_)) {
+        link::with(super::ROOT, &[(link::CUSTOMER, Some(&label))])
+    } else {
+        frame.to_of(&path, customer.as_deref())
     };
     FoundRow { kind, id, label, customer, href }
 }

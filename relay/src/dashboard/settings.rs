@@ -117,14 +117,14 @@ struct Wrong(Vec<FieldError>);
 impl Wrong {
     /// Takes the errors of the fields and of what conflicts with what is stored. Other errors are pages of their own.
     fn of(error: control::Error, conflict_field: &str) -> Result<(StatusCode, Self), Failure> {
-        match error {
-            control::Error::Invalid(errors) => Ok((StatusCode::UNPROCESSABLE_ENTITY, Self(errors))),
-            conflict @ control::Error::Conflict(_) => {
-                let problem = ApiError::from(conflict).problem();
-                Ok((StatusCode::CONFLICT, Self(vec![FieldError::new(conflict_field, problem.detail)])))
-            }
-            other => Err(other.into()),
+        if let control::Error::Invalid(errors) = error {
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, Self(errors)));
         }
+        if !matches!(error, control::Error::Conflict(_)) {
+            return Err(error.into());
+        }
+        let problem = ApiError::from(error).problem();
+        Ok((StatusCode::CONFLICT, Self(vec![FieldError::new(conflict_field, problem.detail)])))
     }
 
     /// What is wrong with a field; empty if nothing is.

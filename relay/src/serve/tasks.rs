@@ -83,7 +83,7 @@ fn serve_api(group: &Group, app: &App, listener: TcpListener, files: Option<u64>
     let control = Control::of(app);
     let pages = match app.config.dashboard {
         Dashboard::Off => Router::new(),
-        served => dashboard::router(control.clone(), served),
+        served @ (Dashboard::On | Dashboard::Design) => dashboard::router(control.clone(), served),
     };
     let (router, room) = (api::router(control, pages), descriptors::api_room(files, &app.config));
     let serving = api::server::serve(listener, router, room, Patience::default(), group.stop_signal());

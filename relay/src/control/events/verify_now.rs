@@ -1,6 +1,7 @@
 //! Whether events in quarantine verify with the present secrets and settings of their sources.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use shared::id::{EventId, SourceId};
 use store::events::{self, ToVerify};
@@ -40,10 +41,10 @@ pub async fn verify_now(control: &Control, actor: &Actor, ids: &[EventId]) -> Re
     for event in &within {
         let Some(body) = bodies.get(&event.meta.id) else { continue };
         let source = event.meta.source_id;
-        if !recheckers.contains_key(&source) {
-            recheckers.insert(source, Rechecker::of(&control.pusher, customer, source).await?);
-        }
-        let Some(rechecker) = recheckers.get(&source) else { continue };
+        let rechecker = match recheckers.entry(source) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Rechecker::of(&control.pusher, customer, source).await?),
+        };
         let view = EventView::of(&event.meta, event.source_name.as_deref().unwrap_or_default(), body);
         checked.insert(event.meta.id, rechecker.check(&view));
     }

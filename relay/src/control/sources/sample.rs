@@ -82,9 +82,11 @@ pub async fn send_sample(
     let request = sample::compose(provider, &row.config, &url, wanted, moment)
         .map_err(|error| refused("type", error.to_string()))?;
     let scheme = scheme(provider, &row.config).map_err(|problem| refused("", problem))?;
-    let request = sample::sign(&scheme, &secrets, request, moment).map_err(|error| match error {
-        SignError::PrivateKey => refused("", private_key(provider)),
-        other => refused("", format!("no sample can be signed as {} signs: {other}", provider.name)),
+    let request = sample::sign(&scheme, &secrets, request, moment).map_err(|error| {
+        if matches!(error, SignError::PrivateKey) {
+            return refused("", private_key(provider));
+        }
+        refused("", format!("no sample can be signed as {} signs: {error}", provider.name))
     })?;
     let object = Object::of(row.id, row.customer_id).named(&row.name);
     record::written(control, actor, Action::SourceSendSample, object).await?;
