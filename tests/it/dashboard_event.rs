@@ -85,7 +85,7 @@ async fn reads_of_bodies(api: &Api) -> usize {
 async fn the_page_of_an_event_shows_its_way_its_routes_and_its_attempts_and_says_why_it_was_not_delivered() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
-    let more = json!({ "retry": { "attempts": 1 } });
+    let more = json!({ "retry": { "initial_s": 1, "multiplier": 2, "max_s": 60, "attempts": 1 } });
     let broken = harness::receiver::Receiver::behaving(Behaviour::Status(500)).await.expect("starts");
     gateway.api.create_destination("broken", &broken.url(), more).await;
     gateway.api.create_route("line", "broken", json!({ "name": "to-broken", "filter": "body.n > 0" })).await;

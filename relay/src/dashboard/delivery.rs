@@ -129,6 +129,7 @@ pub(super) async fn confirm_cancel(
     viewer: Viewer,
 ) -> Result<Response, Failure> {
     let delivery = deliveries::show(&control, &viewer.actor, &id).await?;
+    viewer.actor.require(Scope::Replay)?;
     let name = delivery.destination.as_deref().unwrap_or("a deleted destination");
     let path = format!("/deliveries/{}", delivery.id);
     let confirm = Confirm {

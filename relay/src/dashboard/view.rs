@@ -354,10 +354,10 @@ mod tests {
             (datetime!(2026-01-31 08:02:30 UTC), "in 2 min"),
             (datetime!(2026-01-31 08:00:10.5 UTC), "now"),
         ] {
-            let html = ago(at, &now).to_string();
+            let html = ago(at, now).to_string();
             assert!(html.contains(&format!(">{text}<")), "{html}");
         }
-        let html = clock(datetime!(2026-01-30 08:00:07 +1), &now).to_string();
+        let html = clock(datetime!(2026-01-30 08:00:07 +1), now).to_string();
         assert!(
             html.contains("datetime=\"2026-01-30T07:00:07.000Z\"") && html.contains(">Jan 30, 07:00 UTC<"),
             "{html}"

@@ -110,6 +110,7 @@ pub(in crate::dashboard) async fn confirm_cancel(
     viewer: Viewer,
 ) -> Result<Response, Failure> {
     let operation = operations::show(&control, &viewer.actor, &id).await?;
+    viewer.actor.require(Scope::Replay)?;
     let left = match operation.remaining {
         Some(left) => format!("About {} are left as they are.", view::count(left, "delivery", "deliveries")),
         None => "The deliveries that it has not come to are left as they are.".to_owned(),

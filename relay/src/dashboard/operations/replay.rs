@@ -14,7 +14,7 @@ use super::words;
 use crate::control::operations;
 use crate::control::rate::Period;
 use crate::control::replays::{self, Replay, ReplayPatch};
-use crate::control::{Control, Error, fields, names};
+use crate::control::{Control, Error, Scope, fields, names};
 use crate::dashboard::commands::Commands;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
@@ -218,6 +218,7 @@ pub(in crate::dashboard) async fn confirm_cancel(
     viewer: Viewer,
 ) -> Result<Response, Failure> {
     let replay = replays::show(&control, &viewer.actor, &id).await?;
+    viewer.actor.require(Scope::Replay)?;
     let path = format!("/replays/{}", replay.id);
     let confirm = Confirm {
         title: "Cancel this replay".to_owned(),

@@ -200,7 +200,7 @@ mod tests {
     /// What a browser would send of the form of this config.
     fn sent(config: &Value) -> Posted {
         let fields = parts(&provider(), config).into_iter().flat_map(|part| part.fields);
-        fields.map(|field| (field.name.clone(), field.value.clone())).collect()
+        fields.map(|field| (field.name.clone(), field.value)).collect()
     }
 
     #[test]

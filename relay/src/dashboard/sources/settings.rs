@@ -17,7 +17,7 @@ use super::options::{self, Part};
 use super::{Crumb, unchanged_since, version_of};
 use crate::api::input::Segment;
 use crate::control::sources::{self, Source, SourcePatch};
-use crate::control::{Control, Error, Outcome, providers};
+use crate::control::{Control, Error, Outcome, Scope, providers};
 
 #[derive(Template)]
 #[template(path = "dashboard/source_settings.html")]
@@ -55,7 +55,9 @@ pub(in crate::dashboard) async fn show(
     viewer: Viewer,
     Segment(id): Segment,
 ) -> Result<Response, Failure> {
-    Ok(page(&read(&control, &viewer, &id).await?))
+    let shown = read(&control, &viewer, &id).await?;
+    viewer.actor.require(Scope::Write)?;
+    Ok(page(&shown))
 }
 
 /// Changes the settings.
