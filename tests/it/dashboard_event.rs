@@ -105,7 +105,7 @@ async fn the_page_of_an_event_shows_its_way_its_routes_and_its_attempts_and_says
     has(&page, &[">Received<", ">Verified<", ">Queued<", ">Pulled<", ">Stored<", ">Routed<"]);
     has(&page, &["It has no time of its own", "broken: attempt 1", "line: attempt 1", "answered 500"]);
     // What decided, then and now.
-    has(&page, &["to-broken", "<bdi>body.n &gt; 0</bdi>", "matched, dead", "matched, succeeded"]);
+    has(&page, &["to-broken", "<bdi>body.n &#62; 0</bdi>", "matched, dead", "matched, succeeded"]);
     has(&page, &["to-idle", "<bdi>other.type</bdi>", "no delivery", "other type"]);
     // The two sides of an attempt.
     has(&page, &["<h3>Request 1</h3>", "<h3>Response 1</h3>", "status 500", "<code>http_status</code>", &broken.url()]);

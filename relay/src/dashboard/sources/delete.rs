@@ -18,7 +18,7 @@ use crate::control::page::PageRequest;
 use crate::control::routes::{self, Route, RouteFilter};
 use crate::control::sources::{self, Source};
 use crate::control::stats::{self, StatsFilter};
-use crate::control::{Activity, Control, Error};
+use crate::control::{Activity, Control, Error, Scope};
 
 /// The most routes that the page names.
 const ROUTES_NAMED: u32 = 20;
@@ -69,7 +69,9 @@ pub(in crate::dashboard) async fn show(
     viewer: Viewer,
     Segment(id): Segment,
 ) -> Result<Response, Failure> {
-    Ok(page(&read(&control, &viewer, &id).await?))
+    let shown = read(&control, &viewer, &id).await?;
+    viewer.actor.require(Scope::Write)?;
+    Ok(page(&shown))
 }
 
 /// Deletes the source.
