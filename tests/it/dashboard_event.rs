@@ -117,7 +117,7 @@ async fn the_page_of_an_event_shows_its_way_its_routes_and_its_attempts_and_says
     let changed = until("the page to show the change", SOON, async || {
         let page = viewer.browser.clone().get(&format!("{}/dashboard/events/{event}", viewer.base)).await;
         let page = text(&page);
-        if page.contains("body.n &gt; 5") { Ok(page) } else { Err("not yet".to_owned()) }
+        if page.contains("body.n &#62; 5") { Ok(page) } else { Err("not yet".to_owned()) }
     })
     .await;
     has(&changed, &["does not match", "after the event was stored"]);
