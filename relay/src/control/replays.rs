@@ -74,7 +74,7 @@ pub struct ReplayFilter {
     /// other deliveries have no error class.
     pub error: Option<String>,
     /// Only the events with these ids, up to 200. Cannot be combined with `state`.
-    #[schema(value_type = Option<Vec<schema::EventId>>, max_items = 200)]
+    #[schema(value_type = Option<Vec<schema::EventId>>, min_items = 1, max_items = 200)]
     pub events: Option<Vec<String>>,
     /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
