@@ -38,17 +38,14 @@ mod events;
 mod failing;
 mod failure;
 mod field;
-mod filled;
 mod filter;
 mod find;
 mod flow;
 mod frame;
-pub(crate) mod given;
 mod link;
 mod notice;
 mod operations;
 pub(crate) mod overview;
-pub(crate) mod posted;
 mod quarantine;
 mod routes;
 pub(crate) mod settings;
@@ -62,6 +59,7 @@ mod theme_choice;
 pub(crate) mod values;
 mod view;
 mod viewer;
+mod wrong;
 
 /// The path of the dashboard's first page; the paths of all pages begin with it.
 pub(crate) const ROOT: &str = "/dashboard";

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::response::Response;
 
 use super::commands::Commands;
-use super::filled::Wrong;
+use super::wrong::Wrong;
 use super::frame::{Frame, page};
 use super::view;
 

@@ -11,7 +11,7 @@ use super::commands::{Commands, single_quoted};
 use super::failure::Failure;
 use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
-use super::values::Given;
+use super::values::Values;
 use super::viewer::{CUSTOMER, Viewer};
 use super::{link, view};
 use crate::control::deliveries::{self, Delivery, DeliveryFilter};
@@ -51,7 +51,7 @@ struct OfAll {
 #[template(path = "dashboard/deliveries.html")]
 struct DeliveriesPage {
     frame: Frame,
-    given: Given,
+    given: Values,
     chips: Vec<Chip>,
     deliveries: Vec<Delivery>,
     next: Option<String>,
@@ -101,7 +101,7 @@ fn created_at(delivery: &Delivery) -> OffsetDateTime {
 
 /// The page.
 pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let wanted = filter::read(&given)?;
     let window = PageRequest { limit: None, cursor: given.get("cursor").map(str::to_owned) };
     let found = deliveries::list(&control, &viewer.actor, wanted.clone(), &window).await?;
@@ -147,7 +147,7 @@ fn of_all(frame: &Frame, wanted: &DeliveryFilter) -> Vec<OfAll> {
     }
 }
 
-fn commands(frame: &Frame, wanted: &DeliveryFilter, given: &Given) -> Commands {
+fn commands(frame: &Frame, wanted: &DeliveryFilter, given: &Values) -> Commands {
     let mut command = "tidegate delivery list".to_owned();
     for (option, parameter) in [
         ("--destination", "destination"),

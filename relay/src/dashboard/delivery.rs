@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::frame::{Frame, Section, page};
 use super::notice::Notice;
 use super::operations::confirm::Confirm;
-use super::values::Given;
+use super::values::Values;
 use super::viewer::Viewer;
 use super::{answer, link, view};
 use crate::control::deliveries::{self, Attempt, Delivery};
@@ -70,7 +70,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
     viewer: Viewer,
 ) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let delivery = deliveries::show(&control, &viewer.actor, &id).await?;
     let window = PageRequest { limit: Some(MAX_LIMIT), cursor: given.get("cursor").map(str::to_owned) };
     let attempts = deliveries::attempts(&control, &viewer.actor, &id, &window).await?;

@@ -12,6 +12,7 @@ use super::event_rows::{self, EventRow};
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
 use super::link;
+use super::values::moment;
 use super::view;
 use super::viewer::Viewer;
 use crate::control::events::search::{self, EventSearch};
@@ -248,15 +249,6 @@ pub(super) async fn export(State(control): State<Control>, viewer: Viewer) -> Re
     Ok((headers, lines).into_response())
 }
 
-/// A time of a form, which has no zone and is UTC, as RFC 3339. Other texts are unchanged.
-fn moment(text: &str) -> String {
-    match text.len() {
-        16 => format!("{text}:00Z"),
-        19 => format!("{text}Z"),
-        _ => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,12 +268,5 @@ mod tests {
         ] {
             assert!(filters.replayed().is_err(), "{filters:?}");
         }
-    }
-
-    #[test]
-    fn a_time_of_a_form_is_utc() {
-        assert_eq!(moment("2026-01-31T08:00"), "2026-01-31T08:00:00Z");
-        assert_eq!(moment("2026-01-31T08:00:05"), "2026-01-31T08:00:05Z");
-        assert_eq!(moment("2026-01-31T08:00:05+01:00"), "2026-01-31T08:00:05+01:00");
     }
 }

@@ -1,6 +1,6 @@
 //! The fields of a form: what they ask for, what was typed, and what is wrong with it.
 
-use super::posted::Posted;
+use super::values::Values;
 use crate::control::fields::FieldError;
 use crate::control::{self, Error};
 
@@ -64,7 +64,7 @@ impl Field {
     }
 
     /// Takes what was typed. A secret is not shown again.
-    pub(super) fn typed(&mut self, form: &Posted) {
+    pub(super) fn typed(&mut self, form: &Values) {
         if self.input != Input::Secret {
             self.value = match self.input {
                 Input::Area => form.lines(&self.name),
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_typed_is_not_shown_again() {
-        let form = Posted::default();
+        let form = Values::default();
         let mut secret = Field::new("secret", "", "", Input::Secret).with("x");
         secret.typed(&form);
         assert_eq!(secret.value, "x", "only what the page itself has set");

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::frame::Frame;
 use super::link;
-use super::values::Given;
+use super::values::Values;
 use crate::control::deliveries::DeliveryFilter;
 use crate::control::{Error, fields};
 
@@ -32,7 +32,7 @@ pub(super) struct Chip {
 }
 
 /// The filters that are set.
-pub(super) fn chips(frame: &Frame, given: &Given, filters: &[(&str, &'static str)]) -> Vec<Chip> {
+pub(super) fn chips(frame: &Frame, given: &Values, filters: &[(&str, &'static str)]) -> Vec<Chip> {
     let chip = |(parameter, name): &(&str, &'static str)| {
         Some(Chip { name, value: given.get(parameter)?.to_owned(), without: frame.without(parameter) })
     };
@@ -40,9 +40,9 @@ pub(super) fn chips(frame: &Frame, given: &Given, filters: &[(&str, &'static str
 }
 
 /// The filters as the object that the REST API reads.
-pub(super) fn object(given: &Given) -> Map<String, Value> {
+pub(super) fn object(given: &Values) -> Map<String, Value> {
     let mut object = given.object(&FILTERS.map(|(name, _)| name));
-    let ids: Vec<Value> = given.all(ID).map(Value::from).collect();
+    let ids: Vec<Value> = given.listed(ID).map(Value::from).collect();
     if !ids.is_empty() {
         object.insert("ids".to_owned(), Value::Array(ids));
     }
@@ -50,7 +50,7 @@ pub(super) fn object(given: &Given) -> Map<String, Value> {
 }
 
 /// The filters as the control layer takes them. An unknown state or class is refused.
-pub(super) fn read(given: &Given) -> Result<DeliveryFilter, Error> {
+pub(super) fn read(given: &Values) -> Result<DeliveryFilter, Error> {
     fields::read(Value::Object(object(given)))
 }
 
@@ -114,8 +114,8 @@ pub(super) fn words(filter: &DeliveryFilter) -> String {
 mod tests {
     use super::*;
 
-    fn given(query: &str) -> Given {
-        Given::of(&format!("/dashboard/deliveries?{query}").parse().expect("a URI")).expect("values")
+    fn given(query: &str) -> Values {
+        Values::of(&format!("/dashboard/deliveries?{query}").parse().expect("a URI")).expect("values")
     }
 
     #[test]

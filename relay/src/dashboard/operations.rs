@@ -10,7 +10,7 @@ use super::commands::Commands;
 use super::failure::Failure;
 use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
-use super::values::Given;
+use super::values::Values;
 use super::viewer::{CUSTOMER, Viewer};
 use super::{answer, link, view};
 use crate::control::field_error::FieldError;
@@ -86,7 +86,7 @@ pub(super) fn replay_of(operation: &Operation) -> Option<ReplayId> {
 
 /// A value of a filter. An unknown one is refused.
 pub(super) fn known<T>(
-    given: &Given,
+    given: &Values,
     name: &str,
     read: impl Fn(&str) -> Option<T>,
     names: &str,
@@ -98,7 +98,7 @@ pub(super) fn known<T>(
 
 /// The page.
 pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let kinds = OperationKind::ALL.map(OperationKind::name).join(", ");
     let states = OperationState::ALL.map(OperationState::name).join(", ");
     let kind = known(&given, "kind", OperationKind::from_name, &kinds)?;

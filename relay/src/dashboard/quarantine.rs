@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
 use super::notice::Notice;
-use super::values::{Given, moment};
+use super::values::{Values, moment};
 use super::viewer::Viewer;
 use super::{answer, link, view};
 use crate::control::events::verify_now::{self, Recheck, RecheckOutcome};
@@ -37,7 +37,7 @@ const ROWS: u32 = 25;
 #[template(path = "dashboard/quarantine.html")]
 struct QuarantinePage {
     frame: Frame,
-    given: Given,
+    given: Values,
     chips: Vec<Chip>,
     events: Vec<Event>,
     verifies: HashMap<EventId, Recheck>,
@@ -92,7 +92,7 @@ fn outcome(recheck: &Recheck) -> view::Markup {
 
 /// The page.
 pub(super) async fn show(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let text = |name| given.get(name).map(str::to_owned);
     let wanted = EventFilter {
         source: text("source"),

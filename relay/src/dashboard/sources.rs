@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::get;
 use shared::id::SourceId;
@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::commands::Commands;
 use super::failure::{self, Failure};
 use super::frame::{Frame, Section, page};
+use super::values::MAX_PASTED_BYTES;
 use super::view::{self, Markup, Tone};
 use super::viewer::{CUSTOMER, Viewer};
 use super::{Dashboard, curve, link};
@@ -44,7 +45,10 @@ pub(super) fn routes() -> Router<Dashboard> {
         .route("/dashboard/sources/{id}", get(one::show))
         .route("/dashboard/sources/{id}/settings", get(settings::show).post(settings::change))
         .route("/dashboard/sources/{id}/secrets", get(secrets::show).post(secrets::act))
-        .route("/dashboard/sources/{id}/check", get(check::show).post(check::check))
+        .route(
+            "/dashboard/sources/{id}/check",
+            get(check::show).post(check::check).layer(DefaultBodyLimit::max(MAX_PASTED_BYTES)),
+        )
         .route("/dashboard/sources/{id}/sample", get(failure::not_found).post(sample::send))
         .route("/dashboard/sources/{id}/delete", get(delete::show).post(delete::delete))
 }

@@ -13,7 +13,7 @@ use super::failure::{self, Failure};
 use super::field::{self, Field, Input};
 use super::frame::{Frame, Section, page};
 use super::notice::Notice;
-use super::posted::Posted;
+use super::values::Values;
 use super::sources::choose::Choice;
 use super::sources::create::{self, SourceForm};
 use super::sources::one::{self, Refused};
@@ -233,7 +233,7 @@ fn refused(shown: &StartPage) -> Response {
 }
 
 /// Does what one of the forms of the page asks for.
-async fn act(State(control): State<Control>, viewer: Viewer, posted: Posted) -> Result<Response, Failure> {
+async fn act(State(control): State<Control>, viewer: Viewer, posted: Values) -> Result<Response, Failure> {
     match posted.text("do") {
         "source" => add_source(&control, &viewer, &posted).await,
         "destination" => add_destination(&control, &viewer, &posted).await,
@@ -243,7 +243,7 @@ async fn act(State(control): State<Control>, viewer: Viewer, posted: Posted) -> 
 }
 
 /// Makes the source.
-async fn add_source(control: &Control, viewer: &Viewer, posted: &Posted) -> Result<Response, Failure> {
+async fn add_source(control: &Control, viewer: &Viewer, posted: &Values) -> Result<Response, Failure> {
     let mut form = SourceForm::new(control, &viewer.actor, posted.text("provider"))?;
     if let Some(saved) = form.create(control, &viewer.actor, posted).await? {
         let frame = Frame::new(viewer, "", None);
@@ -255,7 +255,7 @@ async fn add_source(control: &Control, viewer: &Viewer, posted: &Posted) -> Resu
 }
 
 /// Makes the destination, and the route to it.
-async fn add_destination(control: &Control, viewer: &Viewer, posted: &Posted) -> Result<Response, Failure> {
+async fn add_destination(control: &Control, viewer: &Viewer, posted: &Values) -> Result<Response, Failure> {
     let mut shown = read(control, viewer, Some(posted.text("source"))).await?;
     let Some(chosen) = &shown.chosen else { return Ok(refused(&shown)) };
     let back = at(&shown.frame, &chosen.source);
@@ -295,7 +295,7 @@ async fn add_destination(control: &Control, viewer: &Viewer, posted: &Posted) ->
 }
 
 /// Makes the route to a destination that exists.
-async fn add_route(control: &Control, viewer: &Viewer, posted: &Posted) -> Result<Response, Failure> {
+async fn add_route(control: &Control, viewer: &Viewer, posted: &Values) -> Result<Response, Failure> {
     let frame = Frame::new(viewer, "", None);
     let source = sources::show(control, &viewer.actor, posted.text("source")).await?;
     let joined = join(control, &viewer.actor, &source.id.to_string(), posted.text("destination")).await;

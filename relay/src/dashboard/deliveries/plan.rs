@@ -14,7 +14,7 @@ use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
-use crate::dashboard::values::Given;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, filter, operations::words};
@@ -102,7 +102,7 @@ impl PlanPage {
     }
 }
 
-fn change(given: &Given) -> Result<Change, Error> {
+fn change(given: &Values) -> Result<Change, Error> {
     let named = given.get("change");
     Change::ALL.into_iter().find(|change| named == Some(change.name())).ok_or(Error::NotFound(Noun::Operation))
 }
@@ -113,7 +113,7 @@ fn operation(change: Change, deliveries: DeliveryFilter, dry_run: bool) -> NewOp
 
 /// The page: what the operation would do.
 pub(in crate::dashboard) async fn show(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let (change, wanted) = (change(&given)?, filter::read(&given)?);
     let made = match wants_nothing(&given) {
         true => Err(nothing_ticked()),
@@ -123,7 +123,7 @@ pub(in crate::dashboard) async fn show(State(control): State<Control>, viewer: V
 }
 
 /// Whether the form of the ticks was sent without one.
-fn wants_nothing(given: &Given) -> bool {
+fn wants_nothing(given: &Values) -> bool {
     given.get("ticks").is_some() && given.get(filter::ID).is_none()
 }
 
@@ -199,7 +199,7 @@ fn commands(frame: &Frame, change: Change, wanted: &DeliveryFilter) -> Commands 
 pub(in crate::dashboard) async fn start(
     State(control): State<Control>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     let (change, wanted) = (change(&given)?, filter::read(&given)?);
     match operations::create(&control, &viewer.actor, operation(change, wanted.clone(), false)).await {

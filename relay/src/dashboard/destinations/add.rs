@@ -11,7 +11,8 @@ use crate::control::{Control, Outcome, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::link;
 use crate::dashboard::view;
@@ -94,7 +95,7 @@ fn form(viewer: &Viewer, typed: Typed, wrong: Wrong) -> FormPage {
 pub(in crate::dashboard) async fn create(
     State(control): State<Control>,
     viewer: Viewer,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let typed = Typed::read(&filled);
     let mut wrong = Wrong::default();

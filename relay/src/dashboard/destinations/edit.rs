@@ -13,7 +13,8 @@ use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, VERSION, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::viewer::Viewer;
@@ -48,7 +49,7 @@ pub(in crate::dashboard) async fn save(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let typed = Typed::read(&filled);
     let mut wrong = Wrong::default();

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::control::destinations::{Destination, DestinationPatch, DestinationSpec};
 use crate::control::fields::{Unread, deserialize};
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 
 /// How many empty rows for further headers a form has.
 const EMPTY_HEADERS: usize = 2;
@@ -94,7 +95,7 @@ impl Typed {
     }
 
     /// The form as it was sent.
-    pub(super) fn read(filled: &Filled) -> Self {
+    pub(super) fn read(filled: &Values) -> Self {
         let text = |name: &str| filled.raw(name).trim().to_owned();
         let removed: Vec<&str> = filled.all("header_removed").collect();
         let stored: Vec<&str> = filled.all("header_stored").collect();

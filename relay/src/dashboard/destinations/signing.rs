@@ -12,7 +12,8 @@ use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER};
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
@@ -74,10 +75,10 @@ pub(in crate::dashboard) async fn rotate(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
-    let overlap_s = filled.text("overlap_s").unwrap_or_default().to_owned();
+    let overlap_s = filled.get("overlap_s").unwrap_or_default().to_owned();
     let Ok(seconds) = overlap_s.parse() else {
         let mut wrong = Wrong::default();
         wrong.add("overlap_s", "must be a whole number of seconds");

@@ -15,7 +15,8 @@ use crate::control::{Activity, Control, Precondition, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER, deliveries};
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::view;
@@ -124,13 +125,13 @@ pub(in crate::dashboard) async fn resume(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
     let id = destination.id.to_string();
-    let per = filled.text("rate_per").unwrap_or("second").to_owned();
+    let per = filled.get("rate_per").unwrap_or("second").to_owned();
     let now = destination.rate_limit.and_then(|limit| serde_json::to_value(limit).ok()).unwrap_or_default();
-    let limit = filled.text("rate_limit").unwrap_or_default().to_owned();
+    let limit = filled.get("rate_limit").unwrap_or_default().to_owned();
     let typed = match limit.replace(',', "").parse::<i64>() {
         Ok(number) => Ok(json!({ "limit": number, "per": per })),
         Err(_) if limit.is_empty() => Ok(Value::Null),
@@ -237,7 +238,7 @@ pub(in crate::dashboard) async fn delete(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
     let when: Precondition = filled.precondition();

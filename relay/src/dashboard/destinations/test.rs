@@ -15,7 +15,8 @@ use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::deliveries;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::view;
@@ -117,10 +118,10 @@ pub(in crate::dashboard) async fn send(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
-    let chosen = filled.text("event").unwrap_or_default().to_owned();
+    let chosen = filled.get("event").unwrap_or_default().to_owned();
     if chosen.is_empty() {
         let mut wrong = Wrong::default();
         wrong.add("event", "is required; choose an event");

@@ -1,10 +1,9 @@
 //! What can be done with an event: deliver it again, release it from quarantine, erase its body.
 
 use askama::Template;
-use axum::extract::{Form, Path, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde::Deserialize;
 
 use crate::control::events::{self, EventDelivery, EventDetail, RouteOutcome};
 use crate::control::fields::FieldError;
@@ -13,6 +12,7 @@ use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
 
@@ -55,27 +55,20 @@ impl ErasePage {
     }
 }
 
-/// The destination that a form names.
-#[derive(Debug, Default, Deserialize)]
-pub(in crate::dashboard) struct Chosen {
-    #[serde(default)]
-    destination: String,
-}
-
 /// The page on which an event is delivered again.
 pub(in crate::dashboard) async fn deliver_page(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    render_deliver(&control, &viewer, &id, Chosen::default(), None).await
+    render_deliver(&control, &viewer, &id, String::new(), None).await
 }
 
 async fn render_deliver(
     control: &Control,
     viewer: &Viewer,
     id: &str,
-    chosen: Chosen,
+    chosen: String,
     error: Option<String>,
 ) -> Result<Response, Failure> {
     viewer.actor.require(Scope::Replay)?;
@@ -94,7 +87,7 @@ async fn render_deliver(
     );
     let is_refused = error.is_some();
     let mut response =
-        page(&DeliverPage { frame, detail, matching, destinations, chosen: chosen.destination, error, commands });
+        page(&DeliverPage { frame, detail, matching, destinations, chosen, error, commands });
     if is_refused {
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
@@ -106,13 +99,14 @@ pub(in crate::dashboard) async fn deliver(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Form(chosen): Form<Chosen>,
+    values: Values,
 ) -> Result<Response, Failure> {
-    let destination = Some(chosen.destination.clone()).filter(|name| !name.is_empty());
+    let chosen = values.text("destination").to_owned();
+    let destination = Some(chosen.clone()).filter(|name| !name.is_empty());
     let request = EventDelivery { destination, edit: None };
     match events::deliver(&control, &viewer.actor, &id, request).await {
         Ok(made) => {
-            let text = format!("A new delivery to {} was created.", chosen.destination);
+            let text = format!("A new delivery to {chosen} was created.");
             Ok(Notice::done(text).on(&to_event(&viewer, &made.event_id.to_string())))
         }
         Err(Error::Invalid(errors)) => {

@@ -4,10 +4,9 @@
 //! of the original are kept. A browser sends the lines of a text with CRLF; the form remembers what the body had.
 
 use askama::Template;
-use axum::extract::{Form, Path, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::actions::to_event;
@@ -19,6 +18,7 @@ use crate::control::{Control, Error, Scope, names};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
 
@@ -38,25 +38,33 @@ struct EditPage {
 }
 
 /// The fields of the form.
-#[derive(Debug, Default, Clone, Deserialize)]
-pub(in crate::dashboard) struct EditForm {
-    #[serde(default, rename = "type")]
+#[derive(Debug, Default, Clone)]
+struct EditForm {
     event_type: String,
-    #[serde(default)]
     headers: String,
-    #[serde(default)]
     body: String,
     /// `text` or `base64`.
-    #[serde(default)]
     encoding: String,
     /// The hash of the body that the form showed. Empty if it showed none.
-    #[serde(default)]
     shown: String,
     /// `crlf` if the lines of the body end so.
-    #[serde(default)]
     newlines: String,
-    #[serde(default)]
     destination: String,
+}
+
+impl EditForm {
+    fn of(values: &Values) -> Self {
+        let raw = |name: &str| values.raw(name).to_owned();
+        Self {
+            event_type: raw("type"),
+            headers: values.lines("headers"),
+            body: values.lines("body"),
+            encoding: raw("encoding"),
+            shown: raw("shown"),
+            newlines: raw("newlines"),
+            destination: raw("destination"),
+        }
+    }
 }
 
 impl EditPage {
@@ -157,10 +165,10 @@ pub(in crate::dashboard) async fn send(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Form(form): Form<EditForm>,
+    values: Values,
 ) -> Result<Response, Failure> {
     let detail = events::explain(&control, &viewer.actor, &id).await?;
-    let form = EditForm { body: form.body.replace("\r\n", "\n"), headers: form.headers.replace("\r\n", "\n"), ..form };
+    let form = EditForm::of(&values);
     let edit = match edit_of(&detail, &form) {
         Ok(edit) => edit,
         Err(error) => return render(&control, &viewer, detail, form, None, vec![error]),

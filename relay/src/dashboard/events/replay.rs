@@ -4,11 +4,10 @@
 use std::borrow::Borrow;
 
 use askama::Template;
-use axum::extract::{Form, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use url::form_urlencoded;
 
 use crate::control::fields::FieldError;
 use crate::control::replays::{self, Made, NewReplay, ReplayPlan};
@@ -17,6 +16,7 @@ use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
 
@@ -50,20 +50,16 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut wanted = Self::default();
-        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
-            match name.as_str() {
-                "id" => wanted.ids.push(value),
-                "limit" => wanted.limit = value,
-                "per" => wanted.per = value,
-                _ => {
-                    let known = FILTERS.into_iter().find(|(known, _)| *known == name);
-                    wanted.filters.extend(known.map(|(known, text)| (known, text, value)));
-                }
-            }
+    fn of(values: &Values) -> Self {
+        // As they are in the URL of the list, so that the replay has the same events.
+        let given = |name: &str| Some(values.raw(name).to_owned()).filter(|value| !value.is_empty());
+        let filters = FILTERS.into_iter().filter_map(|(name, text)| Some((name, text, given(name)?)));
+        Self {
+            ids: values.listed("id").map(str::to_owned).collect(),
+            filters: filters.collect(),
+            limit: given("limit").unwrap_or_default(),
+            per: given("per").unwrap_or_default(),
         }
-        wanted
     }
 
     /// The body of the call that does the same.
@@ -157,8 +153,7 @@ impl ReplayPage {
 
 /// The plan.
 pub(in crate::dashboard) async fn plan(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let query = viewer.uri.query().unwrap_or_default();
-    let wanted = Wanted::of(form_urlencoded::parse(query.as_bytes()).into_owned());
+    let wanted = Wanted::of(&Values::of(&viewer.uri)?);
     render(&control, &viewer, wanted, Vec::new()).await
 }
 
@@ -200,9 +195,9 @@ async fn planned(control: &Control, viewer: &Viewer, wanted: &Wanted) -> Result<
 pub(in crate::dashboard) async fn begin(
     State(control): State<Control>,
     viewer: Viewer,
-    Form(pairs): Form<Vec<(String, String)>>,
+    values: Values,
 ) -> Result<Response, Failure> {
-    let wanted = Wanted::of(pairs);
+    let wanted = Wanted::of(&values);
     let made = match wanted.replay(false) {
         Ok(request) => replays::create(&control, &viewer.actor, request).await,
         Err(error) => Err(error),
@@ -223,7 +218,7 @@ mod tests {
     use super::*;
 
     fn wanted(pairs: &[(&str, &str)]) -> Wanted {
-        Wanted::of(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        Wanted::of(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
-use crate::dashboard::values::Given;
+use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
 
@@ -42,7 +42,7 @@ const STATES: [(&str, &str); 4] = [
 #[template(path = "dashboard/new_replay.html")]
 struct NewReplayPage {
     frame: Frame,
-    given: Given,
+    given: Values,
     sources: Vec<String>,
     destinations: Vec<String>,
     errors: Vec<FieldError>,
@@ -97,7 +97,7 @@ fn field(name: &str) -> &str {
 }
 
 /// The request as the REST API has it.
-fn request(given: &Given, dry_run: bool) -> Map<String, Value> {
+fn request(given: &Values, dry_run: bool) -> Map<String, Value> {
     let mut request = Map::new();
     request.insert("filter".to_owned(), Value::Object(given.object(&FILTER)));
     if let Some(to) = given.get("to") {
@@ -119,7 +119,7 @@ async fn create(control: &Control, viewer: &Viewer, request: Map<String, Value>)
 
 /// The form and, once it is filled in, the plan.
 pub(in crate::dashboard) async fn show(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     if given.get(PLAN).is_none() {
         return render(&control, &viewer, given, Vec::new(), None);
     }
@@ -146,7 +146,7 @@ pub(in crate::dashboard) async fn show(State(control): State<Control>, viewer: V
 fn render(
     control: &Control,
     viewer: &Viewer,
-    given: Given,
+    given: Values,
     errors: Vec<FieldError>,
     plan: Option<Plan>,
 ) -> Result<Response, Failure> {
@@ -167,7 +167,7 @@ fn render(
     Ok(response)
 }
 
-fn commands(frame: &Frame, given: &Given) -> Commands {
+fn commands(frame: &Frame, given: &Values) -> Commands {
     let body = Value::Object(request(given, false)).to_string();
     let mut command = "tidegate replay create".to_owned();
     for (name, option) in [
@@ -200,7 +200,7 @@ fn commands(frame: &Frame, given: &Given) -> Commands {
 pub(in crate::dashboard) async fn start(
     State(control): State<Control>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     match create(&control, &viewer, request(&given, false)).await {
         Ok(Made::Replay(replay)) => {
@@ -221,7 +221,7 @@ mod tests {
     fn a_form_is_the_request_of_the_rest_api_and_its_errors_belong_to_fields() {
         let uri =
             "/dashboard/replays/new?plan=1&source=a&type=&state=dead&to=b&limit=5&per=minute&after=2026-01-31T08:00";
-        let given = Given::of(&uri.parse().expect("a URI")).expect("values");
+        let given = Values::of(&uri.parse().expect("a URI")).expect("values");
         let wanted = json!({
             "filter": { "source": "a", "state": "dead", "after": "2026-01-31T08:00:00Z" },
             "destination": "b", "rate_limit": { "limit": 5, "per": "minute" }, "dry_run": true,

@@ -19,7 +19,7 @@ use crate::dashboard::commands::Commands;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
-use crate::dashboard::values::Given;
+use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
 
@@ -181,7 +181,7 @@ pub(in crate::dashboard) async fn change_rate(
     State(control): State<Control>,
     Path(id): Path<String>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     let (limit, per) = (given.get("limit").unwrap_or_default(), given.get("per").unwrap_or("second"));
     let rate = rate_limit(limit, per);

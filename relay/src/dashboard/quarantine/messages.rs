@@ -14,7 +14,7 @@ use crate::dashboard::filter::{self, Chip};
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::operations::known;
-use crate::dashboard::values::Given;
+use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
 
@@ -27,7 +27,7 @@ const STATES: [&str; 2] = ["waiting", "released"];
 #[template(path = "dashboard/messages.html")]
 struct MessagesPage {
     frame: Frame,
-    given: Given,
+    given: Values,
     chips: Vec<Chip>,
     messages: Vec<UnreadableMessage>,
     next: Option<String>,
@@ -85,7 +85,7 @@ const fn advice(reason: Reason) -> &'static str {
 
 /// The list.
 pub(in crate::dashboard) async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let reasons = Reason::ALL.map(Reason::name).join(", ");
     let state = |name: &str| match name {
         "waiting" => Some(UnreadableState::Waiting),
@@ -143,7 +143,7 @@ pub(in crate::dashboard) async fn release(
 pub(in crate::dashboard) async fn release_many(
     State(control): State<Control>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     let request: ReleaseOfMany = fields::read(serde_json::Value::Object(given.object(&["reason"])))?;
     let reason = request.reason.name();

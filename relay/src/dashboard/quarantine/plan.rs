@@ -15,7 +15,7 @@ use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::operations::replay_of;
-use crate::dashboard::values::Given;
+use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
 use crate::dashboard::{answer, link, view};
 
@@ -37,7 +37,7 @@ struct PlanPage {
 }
 
 /// The filter as the REST API has it.
-fn object(given: &Given) -> Map<String, Value> {
+fn object(given: &Values) -> Map<String, Value> {
     let mut object = given.object(&FILTERS.map(|(name, _)| name));
     if given.get(VERIFIES).is_some() {
         object.insert(VERIFIES.to_owned(), json!(true));
@@ -45,7 +45,7 @@ fn object(given: &Given) -> Map<String, Value> {
     object
 }
 
-async fn create(control: &Control, viewer: &Viewer, given: &Given, dry_run: bool) -> Result<Made, Error> {
+async fn create(control: &Control, viewer: &Viewer, given: &Values, dry_run: bool) -> Result<Made, Error> {
     let filter: QuarantineFilter = fields::read(Value::Object(object(given)))?;
     let new = NewOperation { kind: NewKind::ReleaseEvents, deliveries: None, events: Some(filter), dry_run };
     operations::create(control, &viewer.actor, new).await
@@ -53,12 +53,12 @@ async fn create(control: &Control, viewer: &Viewer, given: &Given, dry_run: bool
 
 /// The page.
 pub(in crate::dashboard) async fn show(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let made = create(&control, &viewer, &given, true).await;
     render(&viewer, &given, made)
 }
 
-fn render(viewer: &Viewer, given: &Given, made: Result<Made, Error>) -> Result<Response, Failure> {
+fn render(viewer: &Viewer, given: &Values, made: Result<Made, Error>) -> Result<Response, Failure> {
     let (plan, problems) = match made {
         Ok(Made::Plan(plan)) => (Some(plan), Vec::new()),
         Ok(Made::Operation(_)) => (None, Vec::new()),
@@ -109,7 +109,7 @@ fn words(values: &[(String, String)], verifies_now: bool) -> String {
 pub(in crate::dashboard) async fn start(
     State(control): State<Control>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     match create(&control, &viewer, &given, false).await {
         Ok(Made::Operation(operation)) => {

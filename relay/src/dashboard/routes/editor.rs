@@ -14,7 +14,8 @@ use crate::control::{Control, Outcome, Saved, Scope, trial};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, VERSION, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::view::{self, Tone};
@@ -181,7 +182,7 @@ async fn try_out(
 pub(in crate::dashboard) async fn send_new(
     State(control): State<Control>,
     viewer: Viewer,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let typed = Typed::read(&filled);
     if filled.has("try") {
@@ -198,7 +199,7 @@ pub(in crate::dashboard) async fn send(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let route = routes::show(&control, &viewer.actor, &id).await?;
     let opened = filled.raw(VERSION).to_owned();

@@ -11,7 +11,8 @@ use crate::control::{Activity, Control, Precondition, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER};
 use crate::dashboard::failure::Failure;
-use crate::dashboard::filled::{Filled, Wrong};
+use crate::dashboard::wrong::Wrong;
+use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::viewer::Viewer;
@@ -94,7 +95,7 @@ pub(in crate::dashboard) async fn delete(
     State(control): State<Control>,
     viewer: Viewer,
     Path(id): Path<String>,
-    filled: Filled,
+    filled: Values,
 ) -> Result<Response, Failure> {
     let route = routes::show(&control, &viewer.actor, &id).await?;
     match routes::delete(&control, &viewer.actor, &route.id.to_string(), &filled.precondition()).await {

@@ -4,7 +4,7 @@ use model::poison::Poison;
 
 use crate::control::routes::{Route, RoutePatch, RouteSpec};
 use crate::control::trial::{RecentEvents, RouteTrial};
-use crate::dashboard::filled::Filled;
+use crate::dashboard::values::Values;
 
 /// The settings as they are typed.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +50,8 @@ impl Typed {
     }
 
     /// The form as it was sent.
-    pub(super) fn read(filled: &Filled) -> Self {
-        let text = |name: &str| filled.text(name).unwrap_or_default().to_owned();
+    pub(super) fn read(filled: &Values) -> Self {
+        let text = |name: &str| filled.get(name).unwrap_or_default().to_owned();
         // An expression keeps its blanks, so that the places of its errors are those that the user sees.
         let lines = |name: &str| filled.raw(name).replace("\r\n", "\n");
         Self {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::commands::{Commands, single_quoted};
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
-use super::super::given::{Given, moment};
+use super::super::values::{Values, moment};
 use super::super::link;
 use super::super::view;
 use super::super::viewer::Viewer;
@@ -90,7 +90,7 @@ struct Row {
 struct AuditPage {
     frame: Frame,
     tabs: Vec<Link>,
-    given: Given,
+    given: Values,
     rows: Vec<Row>,
     has_filters: bool,
     next: Option<String>,
@@ -116,7 +116,7 @@ fn unknown(action: &str) -> Error {
 
 /// The list.
 pub(super) async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Response, Failure> {
-    let given = Given::of(&viewer.uri)?;
+    let given = Values::of(&viewer.uri)?;
     let text = |name: &str| given.get(name).map(str::to_owned);
     let action = given.get("action").map(|name| Action::from_name(name).ok_or_else(|| unknown(name))).transpose()?;
     let filter = AuditFilter {

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::super::commands::{Commands, single_quoted};
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
-use super::super::given::Given;
+use super::super::values::Values;
 use super::super::link;
 use super::super::notice::Notice;
 use super::super::switcher;
@@ -21,7 +21,7 @@ use super::{Link, Tab, Wrong, of_deployment, tab, with_status};
 use crate::control::customers::{self, Customer, CustomerPatch, CustomerSpec};
 use crate::control::page::PageRequest;
 use crate::control::saved::version;
-use crate::control::{Control, Error, Outcome, Precondition, Scope, system};
+use crate::control::{Control, Error, Outcome, Scope, system};
 
 /// The fields that are numbers.
 const NUMBERS: [&str; 4] = ["max_sources", "max_destinations", "max_events_per_minute", "body_retention_days"];
@@ -58,7 +58,7 @@ struct Typed {
 }
 
 impl Typed {
-    fn of(given: &Given) -> Self {
+    fn of(given: &Values) -> Self {
         let text = |name: &str| given.get(name).unwrap_or_default().to_owned();
         Self { name: text("name"), numbers: NUMBERS.map(text) }
     }
@@ -200,7 +200,7 @@ pub(super) async fn create(
     State(control): State<Control>,
     State(names): State<Arc<switcher::Customers>>,
     viewer: Viewer,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     viewer.actor.require(Scope::Admin)?;
     let typed = Typed::of(&given);
@@ -238,19 +238,13 @@ pub(super) async fn edit(
     form(&control, &viewer, Some(customer), typed, Wrong::default(), false)
 }
 
-/// The version of the object that a form shows, as the precondition of its change.
-fn precondition(given: &Given) -> Precondition {
-    let version = given.get("version").unwrap_or_default().to_owned();
-    Precondition { versions: Some(vec![version]), exists: true, ..Precondition::default() }
-}
-
 /// Changes a customer.
 pub(super) async fn change(
     State(control): State<Control>,
     State(names): State<Arc<switcher::Customers>>,
     viewer: Viewer,
     Path(id): Path<String>,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     let stored = customers::show(&control, &viewer.actor, &id).await?;
     let typed = Typed::of(&given);
@@ -267,7 +261,7 @@ pub(super) async fn change(
         max_events_per_minute: Some(max_events_per_minute),
         body_retention_days: Some(body_retention_days),
     };
-    match customers::change(&control, &viewer.actor, &id, patch, &precondition(&given)).await {
+    match customers::change(&control, &viewer.actor, &id, patch, &given.precondition()).await {
         Ok(saved) => {
             names.forget();
             let frame = Frame::new(&viewer, "Customers", None);
@@ -347,7 +341,7 @@ pub(super) async fn delete(
     State(names): State<Arc<switcher::Customers>>,
     viewer: Viewer,
     Path(id): Path<String>,
-    given: Given,
+    given: Values,
 ) -> Result<Response, Failure> {
     let (customer, confirmation) = confirmation(&control, &viewer, &id).await?;
     let refused = |error: String, status| {
@@ -357,7 +351,7 @@ pub(super) async fn delete(
     if given.get("typed") != Some(customer.name.as_str()) {
         return refused(format!("Type {} to confirm.", customer.name), StatusCode::UNPROCESSABLE_ENTITY);
     }
-    match customers::delete(&control, &viewer.actor, &id, &precondition(&given)).await {
+    match customers::delete(&control, &viewer.actor, &id, &given.precondition()).await {
         Ok(operation) => {
             names.forget();
             let frame = Frame::new(&viewer, "Customers", None);

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::super::commands::{Commands, single_quoted};
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
-use super::super::given::{Given, moment};
+use super::super::values::{Values, moment};
 use super::super::link;
 use super::super::notice::Notice;
 use super::super::view::{self, Tone};
@@ -67,12 +67,12 @@ struct Typed {
 }
 
 impl Typed {
-    fn of(given: &Given) -> Self {
+    fn of(given: &Values) -> Self {
         let text = |name| given.get(name).unwrap_or_default().to_owned();
         Self {
             name: text("name"),
             customer: text("customer_of_token"),
-            scopes: given.all("scope").map(str::to_owned).collect(),
+            scopes: given.listed("scope").map(str::to_owned).collect(),
             expires_at: text("expires_at"),
         }
     }
@@ -153,7 +153,7 @@ struct MadePage {
 
 /// Creates a token and shows it. There is no redirect, because it is stored nowhere from where another page could read
 /// it.
-pub(super) async fn create(State(control): State<Control>, viewer: Viewer, given: Given) -> Result<Response, Failure> {
+pub(super) async fn create(State(control): State<Control>, viewer: Viewer, given: Values) -> Result<Response, Failure> {
     let typed = Typed::of(&given);
     match tokens::create(&control, &viewer.actor, typed.token()).await {
         Ok(saved) => {

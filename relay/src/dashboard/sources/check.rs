@@ -9,7 +9,7 @@ use super::super::commands::Commands;
 use super::super::failure::Failure;
 use super::super::field::{self, Field, Input};
 use super::super::frame::{Frame, Section, page};
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::view::{self, Tone};
 use super::super::viewer::Viewer;
 use super::Crumb;
@@ -105,7 +105,7 @@ pub(in crate::dashboard) async fn check(
     State(control): State<Control>,
     viewer: Viewer,
     Segment(id): Segment,
-    form: Posted,
+    form: Values,
 ) -> Result<Response, Failure> {
     let mut shown = read(&control, &viewer, &id).await?;
     shown.fields().for_each(|field| field.typed(&form));
@@ -129,8 +129,8 @@ pub(in crate::dashboard) async fn check(
 }
 
 /// The request that was pasted.
-fn request(form: &Posted) -> Result<CheckRequest, Vec<FieldError>> {
-    let received_at = form.given("received_at").map(str::to_owned);
+fn request(form: &Values) -> Result<CheckRequest, Vec<FieldError>> {
+    let received_at = form.get("received_at").map(str::to_owned);
     let whole = form.lines(WHOLE);
     if !whole.trim().is_empty() {
         let is_curl = whole.trim_start().starts_with("curl ");
@@ -148,8 +148,8 @@ fn request(form: &Posted) -> Result<CheckRequest, Vec<FieldError>> {
         _ => (Some(body), None),
     };
     Ok(CheckRequest {
-        method: form.given("method").map(str::to_owned),
-        url: form.given("url").map(str::to_owned),
+        method: form.get("method").map(str::to_owned),
+        url: form.get("url").map(str::to_owned),
         headers: Some(headers),
         body,
         body_base64,
@@ -283,7 +283,7 @@ pub(super) fn skew(seconds: i64) -> String {
 mod tests {
     use super::*;
 
-    fn form(fields: &[(&str, &str)]) -> Posted {
+    fn form(fields: &[(&str, &str)]) -> Values {
         fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 

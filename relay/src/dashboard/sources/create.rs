@@ -10,7 +10,7 @@ use super::super::failure::Failure;
 use super::super::field::{self, Field, Input};
 use super::super::frame::{Frame, Section, page};
 use super::super::notice::Notice;
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::view;
 use super::super::viewer::Viewer;
 use super::secrets;
@@ -66,7 +66,7 @@ impl SourceForm {
     }
 
     /// The source that was described.
-    fn spec(&mut self, form: &Posted) -> SourceSpec {
+    fn spec(&mut self, form: &Values) -> SourceSpec {
         self.fields().for_each(|field| field.typed(form));
         let config: Map<String, Value> = (self.needed.iter().chain(&self.further))
             .filter(|field| !field.value.is_empty())
@@ -86,7 +86,7 @@ impl SourceForm {
         &mut self,
         control: &Control,
         actor: &Actor,
-        form: &Posted,
+        form: &Values,
     ) -> Result<Option<Saved<Source>>, Error> {
         let spec = self.spec(form);
         match sources::create(control, actor, spec).await {
@@ -129,7 +129,7 @@ pub(super) fn render(frame: Frame, form: SourceForm) -> Response {
 pub(in crate::dashboard) async fn create(
     State(control): State<Control>,
     viewer: Viewer,
-    posted: Posted,
+    posted: Values,
 ) -> Result<Response, Failure> {
     let mut form = SourceForm::new(&control, &viewer.actor, posted.text("provider"))?;
     let frame = Frame::new(&viewer, "Add a source", Section::Sources);

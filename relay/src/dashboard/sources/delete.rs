@@ -9,7 +9,7 @@ use super::super::commands::Commands;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, Section, page};
 use super::super::notice::Notice;
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::view;
 use super::super::viewer::Viewer;
 use super::{Crumb, DAY_S, HOUR_S, traffic, unchanged_since, version_of};
@@ -79,7 +79,7 @@ pub(in crate::dashboard) async fn delete(
     State(control): State<Control>,
     viewer: Viewer,
     Segment(id): Segment,
-    form: Posted,
+    form: Values,
 ) -> Result<Response, Failure> {
     let mut shown = read(&control, &viewer, &id).await?;
     let deleted = sources::delete(&control, &viewer.actor, &id, &unchanged_since(form.text("version"))).await;

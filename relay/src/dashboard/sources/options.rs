@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::field::{Field, Input};
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::{create, places};
 use crate::control::providers::Provider;
 
@@ -145,7 +145,7 @@ fn text(value: &Value) -> String {
 }
 
 /// The change of the config that the form asks for: what is empty gets its default.
-pub(super) fn patch(parts: &mut [Part], form: &Posted) -> Value {
+pub(super) fn patch(parts: &mut [Part], form: &Values) -> Value {
     let mut config = Map::new();
     for field in parts.iter_mut().flat_map(|part| &mut part.fields) {
         field.typed(form);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     /// What a browser would send of the form of this config.
-    fn sent(config: &Value) -> Posted {
+    fn sent(config: &Value) -> Values {
         let fields = parts(&provider(), config).into_iter().flat_map(|part| part.fields);
         fields.map(|field| (field.name.clone(), field.value)).collect()
     }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn numbers_may_have_commas_and_what_is_no_number_is_passed_on() {
-        let form: Posted = [("config.max_body_bytes", "5,000"), ("config.tolerance_s", "soon")]
+        let form: Values = [("config.max_body_bytes", "5,000"), ("config.tolerance_s", "soon")]
             .map(|(a, b)| (a.to_owned(), b.to_owned()))
             .into_iter()
             .collect();

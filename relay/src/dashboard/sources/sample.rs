@@ -6,7 +6,7 @@ use axum::response::Response;
 use super::super::failure::Failure;
 use super::super::link;
 use super::super::notice::Notice;
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::viewer::Viewer;
 use super::super::{ROOT, view};
 use crate::api::input::Segment;
@@ -18,7 +18,7 @@ pub(in crate::dashboard) async fn send(
     State(control): State<Control>,
     viewer: Viewer,
     Segment(id): Segment,
-    form: Posted,
+    form: Values,
 ) -> Result<Response, Failure> {
     let back = form.text("return_to");
     let back = match link::is_own_page(back) {
@@ -27,7 +27,7 @@ pub(in crate::dashboard) async fn send(
             link::with(&format!("{ROOT}/sources/{id}"), &[(super::super::viewer::CUSTOMER, viewer.customer.as_deref())])
         }
     };
-    let notice = match sources::send_sample(&control, &viewer.actor, &id, form.given("type")).await {
+    let notice = match sources::send_sample(&control, &viewer.actor, &id, form.get("type")).await {
         Ok(answer) => said(&answer),
         Err(Error::Edge(why)) => Notice::refused(view::sentence(&why)),
         Err(Error::Invalid(errors)) => {

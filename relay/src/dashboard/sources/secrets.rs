@@ -12,7 +12,7 @@ use super::super::failure::{self, Failure};
 use super::super::field::{self, Field, Input};
 use super::super::frame::{Frame, Section, page};
 use super::super::notice::Notice;
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::view::{self, Markup};
 use super::super::viewer::Viewer;
 use super::{Crumb, edge, unchanged_since, version_of};
@@ -61,7 +61,7 @@ pub(super) fn field(provider: &Provider, name: &str, label: &str) -> Field {
 
 /// The secret that was typed. Blanks and line ends around it come from copying, and a key of several lines ends its
 /// lines with LF.
-pub(super) fn typed(form: &Posted, name: &str) -> Option<String> {
+pub(super) fn typed(form: &Values, name: &str) -> Option<String> {
     Some(form.lines(name).trim().to_owned()).filter(|secret| !secret.is_empty())
 }
 
@@ -117,7 +117,7 @@ pub(in crate::dashboard) async fn act(
     State(control): State<Control>,
     viewer: Viewer,
     Segment(id): Segment,
-    form: Posted,
+    form: Values,
 ) -> Result<Response, Failure> {
     let shown = read(&control, &viewer, &id).await?;
     match form.text("do") {
@@ -132,7 +132,7 @@ async fn add(
     control: &Control,
     viewer: &Viewer,
     id: &str,
-    form: &Posted,
+    form: &Values,
     mut shown: SecretsPage,
 ) -> Result<Response, Failure> {
     let Some(secret) = typed(form, "secret") else {
@@ -156,7 +156,7 @@ async fn keep_one(
     control: &Control,
     viewer: &Viewer,
     id: &str,
-    form: &Posted,
+    form: &Values,
     mut shown: SecretsPage,
 ) -> Result<Response, Failure> {
     let Some(secret) = typed(form, "secrets") else {

@@ -10,7 +10,7 @@ use super::super::failure::Failure;
 use super::super::field::{self, Input};
 use super::super::frame::{Frame, Section, page};
 use super::super::notice::Notice;
-use super::super::posted::Posted;
+use super::super::values::Values;
 use super::super::view;
 use super::super::viewer::Viewer;
 use super::options::{self, Part};
@@ -65,7 +65,7 @@ pub(in crate::dashboard) async fn change(
     State(control): State<Control>,
     viewer: Viewer,
     Segment(id): Segment,
-    form: Posted,
+    form: Values,
 ) -> Result<Response, Failure> {
     let mut shown = read(&control, &viewer, &id).await?;
     let config = options::patch(&mut shown.parts, &form);

@@ -12,7 +12,6 @@ use crate::control::events::search as events;
 use crate::control::{
     self, await_tokens, awaits, idempotency, page, request_rate, sessions, sign_in, tokens, wrong_tokens,
 };
-use crate::dashboard::posted;
 use crate::doctor::check;
 use crate::{callers, dashboard, descriptors, edge, last_use, oidc, readiness, serve, streams, tail, waiters};
 
@@ -168,11 +167,6 @@ fn calls() -> Vec<Bound> {
             "bodies of these events together",
             bytes(control::events::verify_now::MOST_BYTES),
             "limits memory and time; larger ones are verified when they are released"
-        ),
-        fixed!(
-            "values of a page or form of the dashboard that lists or starts operations",
-            count(dashboard::values::MAX_VALUES),
-            "limits memory"
         ),
         fixed!(
             "characters of a response that the dashboard shows of each attempt",
@@ -486,8 +480,6 @@ fn others() -> Vec<Bound> {
         ),
         fixed!("time of sending a sample event to the edge", time(edge::SAMPLE_WITHIN), "limits the time of the page"),
         fixed!("response to a sample event", bytes(edge::MAX_SAMPLE_ANSWER_BYTES), "limits memory"),
-        fixed!("form of a page of the dashboard", bytes(posted::MAX_FORM_BYTES), "limits memory"),
-        fixed!("fields of a form of the dashboard", count(posted::MAX_FIELDS), "limits memory"),
         fixed!("time of a request to the OpenID Connect provider", time(oidc::TIMEOUT), "frees connections"),
         fixed!(
             "response of the OpenID Connect provider",

@@ -2,9 +2,9 @@
 
 use store::system as stored;
 
-use super::{Bound, count, fixed, table, time};
+use super::{Bound, bytes, count, fixed, table, time};
 use crate::control::names;
-use crate::dashboard::{alerts, given, overview, settings, switcher, system};
+use crate::dashboard::{alerts, overview, settings, switcher, system, values};
 
 pub(super) fn write(page: &mut String) {
     table(
@@ -58,6 +58,7 @@ fn bounds() -> Vec<Bound> {
             count(settings::audit::SHOWN),
             "limits the size of the page; the rest is counted"
         ),
-        fixed!("values of a page or form", count(given::MAX_VALUES), "limits work"),
+        fixed!("values of a page or form", count(values::MAX_VALUES), "limits memory and work"),
+        fixed!("form with a pasted request", bytes(values::MAX_PASTED_BYTES), "limits memory"),
     ]
 }

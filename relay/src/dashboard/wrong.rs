@@ -1,72 +1,12 @@
-//! Forms that were sent: the values as they were typed, and what is wrong with them.
+//! What is wrong with a form that was sent, to be shown next to what was typed.
 
-use axum::RequestExt as _;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
 use http::StatusCode;
-use url::form_urlencoded;
 
 use super::failure::Failure;
 use super::view;
-use crate::api::problem::ApiError;
+use crate::control::Error;
 use crate::control::error::Conflict;
 use crate::control::field_error::FieldError;
-use crate::control::{Error, Precondition};
-
-/// The form field with the version of the object that is edited.
-pub(super) const VERSION: &str = "version";
-
-/// The values of a form, in the order in which the browser sent them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Filled(Vec<(String, String)>);
-
-impl Filled {
-    fn read(body: &[u8]) -> Result<Self, ApiError> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
-        // PostgreSQL cannot store NUL.
-        match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
-            Some((name, _)) => Err(ApiError::NulCharacter(FieldError::new(
-                name.replace('\0', "\u{2400}"),
-                "contains a NUL character (%00); remove it",
-            ))),
-            None => Ok(Self(pairs)),
-        }
-    }
-
-    /// The value of a field without the blanks around it; `None` if it is missing or empty.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        Some(self.raw(name).trim()).filter(|value| !value.is_empty())
-    }
-
-    /// The value of a field as it was typed; empty if it is missing. Browsers send lines that end with CR and LF.
-    pub(super) fn raw(&self, name: &str) -> &str {
-        self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value.as_str())
-    }
-
-    /// All values of a field that occurs several times.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Whether a box is ticked, or a button was pressed.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(found, _)| found == name)
-    }
-
-    /// The version of the object that the form shows, as the precondition of its change.
-    pub(super) fn precondition(&self) -> Precondition {
-        Precondition { versions: Some(vec![self.raw(VERSION).to_owned()]), ..Precondition::default() }
-    }
-}
-
-impl<S: Send + Sync> FromRequest<S> for Filled {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        let body: Bytes = request.extract().await.map_err(|_| Failure::from(ApiError::TooLarge))?;
-        Ok(Self::read(&body)?)
-    }
-}
 
 /// What is wrong with a form.
 #[derive(Debug, Default)]
@@ -160,16 +100,6 @@ fn is_of(found: &str, field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_read_as_they_were_typed() {
-        let filled = Filled::read(b"name=+a+&filter=x%0D%0Ay&header=1&header=2&empty=+&on=").expect("a form");
-        assert_eq!((filled.text("name"), filled.raw("name")), (Some("a"), " a "));
-        assert_eq!(filled.all("header").collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!((filled.text("empty"), filled.text("none"), filled.raw("filter")), (None, None, "x\r\ny"));
-        assert!(filled.has("on") && !filled.has("off"));
-        assert!(matches!(Filled::read(b"name=a%00"), Err(ApiError::NulCharacter(_))));
-    }
 
     #[test]
     fn each_problem_is_shown_once_at_its_field_or_above_the_form() {
