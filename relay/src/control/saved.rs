@@ -46,7 +46,21 @@ impl<T> Saved<T> {
     }
 }
 
+impl Outcome {
+    /// Whether the change is active everywhere.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        !matches!(self, Self::Later)
+    }
+}
+
 impl Activity {
+    /// Whether the change is active everywhere.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Active)
+    }
+
     /// The later of the two.
     pub(super) fn and(self, other: Self) -> Self {
         if self == Self::Active { other } else { self }

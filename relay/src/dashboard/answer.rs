@@ -3,16 +3,10 @@
 use axum::response::Response;
 
 use super::failure::Failure;
-use super::link;
 use super::notice::Notice;
 use super::view;
-use super::viewer::{CUSTOMER, Viewer};
+use super::viewer::Viewer;
 use crate::control::Error;
-
-/// The URL of a page of the dashboard, for the customer of the viewer. `path` begins with a slash.
-pub(super) fn to(viewer: &Viewer, path: &str) -> String {
-    link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, viewer.customer.as_deref())])
-}
 
 /// Sends the browser to a page of the dashboard, which shows what was done or why the present state does not permit it.
 /// Every other error is a page of its own.
@@ -22,7 +16,7 @@ pub(super) fn on<T>(
     result: Result<T, Error>,
     done: impl FnOnce(T) -> Notice,
 ) -> Result<Response, Failure> {
-    let page = to(viewer, path);
+    let page = viewer.to(path);
     match result {
         Ok(value) => Ok(done(value).on(&page)),
         Err(error @ (Error::Conflict(_) | Error::StillUnreadable(_) | Error::NotTried(_))) => {

@@ -4,12 +4,9 @@ use askama::Template;
 use axum::response::Response;
 
 use super::commands::Commands;
-use super::wrong::Wrong;
 use super::frame::{Frame, page};
 use super::view;
-
-/// What a notice adds if a change is saved and not active everywhere yet.
-pub(super) const LATER: &str = " It is saved, and becomes active within a few seconds.";
+use super::wrong::Wrong;
 
 /// What a confirmation also asks for.
 #[derive(Debug)]
@@ -24,10 +21,12 @@ pub(super) enum Asks {
     Overlap {
         overlap_s: String,
     },
+    /// This name of the object.
+    Name(String),
 }
 
 #[derive(Template)]
-#[template(path = "dashboard/confirm_change.html")]
+#[template(path = "dashboard/confirmation.html")]
 pub(super) struct ConfirmPage {
     pub(super) frame: Frame,
     /// The pages above: their names and URLs.
@@ -35,19 +34,39 @@ pub(super) struct ConfirmPage {
     pub(super) sentences: Vec<String>,
     pub(super) asks: Asks,
     pub(super) wrong: Wrong,
-    /// The page of the form, and the one that leaves everything as it is.
+    /// The URLs of the form, and of the page that leaves everything as it is.
     pub(super) action: String,
-    pub(super) cancel: String,
+    pub(super) back: String,
+    /// What the link that leads back says.
+    pub(super) keep: &'static str,
     pub(super) button: &'static str,
     pub(super) is_dangerous: bool,
     /// The version of the object that the page describes.
     pub(super) version: Option<String>,
-    pub(super) commands: Commands,
+    pub(super) commands: Option<Commands>,
 }
 
 impl ConfirmPage {
+    /// Asks for nothing else. `action` and `back` are paths below the dashboard.
+    pub(super) fn new(frame: Frame, action: &str, back: &str, button: &'static str, sentences: Vec<String>) -> Self {
+        Self {
+            action: frame.to(action),
+            back: frame.to(back),
+            frame,
+            above: Vec::new(),
+            sentences,
+            asks: Asks::Nothing,
+            wrong: Wrong::default(),
+            keep: "Cancel",
+            button,
+            is_dangerous: false,
+            version: None,
+            commands: None,
+        }
+    }
+
     fn elsewhere(&self) -> Vec<String> {
-        self.wrong.elsewhere(&["rate_limit", "overlap_s"])
+        self.wrong.elsewhere(&["rate_limit", "overlap_s", "typed"])
     }
 
     /// Renders the page, with the status that says whether something is wrong.

@@ -8,11 +8,11 @@ use model::unix_time;
 use time::OffsetDateTime;
 
 use super::commands::Commands;
+use super::confirmation::ConfirmPage;
 use super::deliveries::words;
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
 use super::notice::Notice;
-use super::operations::confirm::Confirm;
 use super::values::Values;
 use super::viewer::Viewer;
 use super::{answer, link, view};
@@ -132,20 +132,18 @@ pub(super) async fn confirm_cancel(
     viewer.actor.require(Scope::Replay)?;
     let name = delivery.destination.as_deref().unwrap_or("a deleted destination");
     let path = format!("/deliveries/{}", delivery.id);
-    let confirm = Confirm {
-        title: "Cancel this delivery".to_owned(),
-        section: Section::Deliveries,
-        texts: vec![
-            format!("The event {} is not sent to {name} any more by this delivery.", delivery.event_id),
-            "An attempt in flight is not aborted, and its outcome does not count. A cancelled delivery can be retried."
-                .to_owned(),
-        ],
-        action: format!("{path}/cancel"),
-        label: "Cancel the delivery",
-        back: path,
+    let sentences = vec![
+        format!("The event {} is not sent to {name} any more by this delivery.", delivery.event_id),
+        "An attempt in flight is not aborted, and its outcome does not count. A cancelled delivery can be retried."
+            .to_owned(),
+    ];
+    let frame = Frame::new(&viewer, "Cancel this delivery?", Section::Deliveries);
+    let page = ConfirmPage {
+        is_dangerous: true,
         keep: "Keep it",
+        ..ConfirmPage::new(frame, &format!("{path}/cancel"), &path, "Cancel the delivery", sentences)
     };
-    Ok(confirm.render(&viewer))
+    Ok(page.render_page())
 }
 
 pub(super) async fn cancel(

@@ -5,7 +5,6 @@ use model::health::BreakerName;
 use time::OffsetDateTime;
 
 use super::view::Tone;
-use crate::control::Outcome;
 use crate::control::destinations::health::DestinationHealth;
 
 pub(super) mod add;
@@ -59,9 +58,4 @@ pub(super) const fn breaker(state: BreakerName) -> (Tone, &'static str) {
         BreakerName::HalfOpen => (Tone::Warn, "Half-open"),
         BreakerName::Open => (Tone::Danger, "Open"),
     }
-}
-
-/// Whether a change is active everywhere.
-pub(super) fn is_active(outcome: Outcome) -> bool {
-    !matches!(outcome, Outcome::Later)
 }

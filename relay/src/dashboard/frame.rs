@@ -158,7 +158,7 @@ impl Frame {
 
     /// The URL of a page of the dashboard, for the same customer. `path` begins with a slash, or is empty.
     pub(super) fn to(&self, path: &str) -> String {
-        link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, self.viewer.customer.as_deref())])
+        self.viewer.to(path)
     }
 
     /// The URL of a page about an object of this customer; without one, for the same customer.

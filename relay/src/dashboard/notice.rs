@@ -16,6 +16,9 @@ const MOST_BYTES: usize = 1_000;
 /// For how long it is kept if the page does not load, in seconds.
 const KEPT_S: i64 = 60;
 
+/// What a notice adds if a change is saved and not active everywhere yet.
+pub(super) const LATER: &str = " It is saved, and becomes active within a few seconds.";
+
 /// What a form has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Notice {
@@ -33,6 +36,16 @@ impl Notice {
     /// What was done, and what is still missing.
     pub(super) fn partly(text: impl Into<String>) -> Self {
         Self { text: text.into(), tone: "warn" }
+    }
+
+    /// What a change did, and that it becomes active later if it is not active everywhere yet.
+    pub(super) fn saved(text: impl Into<String>, is_active: bool) -> Self {
+        if is_active { Self::done(text) } else { Self::partly(format!("{}{LATER}", text.into())) }
+    }
+
+    /// The same, as something that the viewer has to look at.
+    pub(super) fn incomplete(self) -> Self {
+        Self { tone: "warn", ..self }
     }
 
     /// What was refused.

@@ -12,14 +12,13 @@ use super::filter::{self, Chip};
 use super::frame::{Frame, Section, page};
 use super::values::Values;
 use super::viewer::{CUSTOMER, Viewer};
-use super::{answer, link, view};
+use super::{link, view};
 use crate::control::field_error::FieldError;
 use crate::control::operations::{self, Operation, OperationFilter};
 use crate::control::page::PageRequest;
 use crate::control::replays::{self, Replay};
 use crate::control::{Control, Error, names};
 
-pub(super) mod confirm;
 pub(super) mod new_replay;
 pub(super) mod one;
 pub(super) mod progress;
@@ -75,7 +74,7 @@ fn href(viewer: &Viewer, path: &str, owner: Option<CustomerId>) -> String {
         |owner: &CustomerId| viewer.actor.bound_to().is_none() && viewer.actor.customer().ok() != Some(*owner);
     match owner.filter(is_other) {
         Some(owner) => link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, Some(&owner.to_string()))]),
-        None => answer::to(viewer, path),
+        None => viewer.to(path),
     }
 }
 
@@ -149,5 +148,5 @@ fn row(viewer: &Viewer, operation: Operation, replay: Option<&Replay>, names: &n
 
 /// The list of replays is that of operations.
 pub(super) async fn replays(viewer: Viewer) -> Response {
-    Redirect::to(&answer::to(&viewer, "/operations?kind=replay")).into_response()
+    Redirect::to(&viewer.to("/operations?kind=replay")).into_response()
 }

@@ -15,7 +15,6 @@ use crate::control::field_error::FieldError;
 use crate::control::{self, Scope};
 
 pub(crate) mod audit;
-mod confirm;
 mod customers;
 mod retention;
 mod sessions;
@@ -107,7 +106,7 @@ pub(super) fn routes() -> Router<Dashboard> {
 /// Leads to the first tab that the viewer may see.
 async fn first(viewer: Viewer) -> Response {
     let first = Tab::ALL.into_iter().find(|tab| tab.is_for(&viewer)).unwrap_or(Tab::Sessions);
-    Redirect::to(&Frame::new(&viewer, "Settings", Section::Settings).to(first.path())).into_response()
+    Redirect::to(&viewer.to(first.path())).into_response()
 }
 
 /// The errors of the fields of a form.

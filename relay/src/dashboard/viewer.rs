@@ -14,6 +14,7 @@ use crate::api::problem::ApiError;
 use crate::api::site::Site;
 use crate::control::{Actor, Scope};
 
+use super::link;
 pub(super) use super::link::CUSTOMER;
 
 /// Who views a page.
@@ -40,6 +41,11 @@ impl Viewer {
     /// Whether the viewer may do what needs this scope. What a viewer may not do is not offered.
     pub(super) fn may(&self, scope: Scope) -> bool {
         self.actor.require(scope).is_ok()
+    }
+
+    /// The URL of a page of the dashboard, for the same customer. `path` begins with a slash, or is empty.
+    pub(super) fn to(&self, path: &str) -> String {
+        link::with(&format!("{}{path}", super::ROOT), &[(CUSTOMER, self.customer.as_deref())])
     }
 
     /// Whether the page shows the objects of all customers.

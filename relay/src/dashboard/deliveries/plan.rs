@@ -17,7 +17,7 @@ use crate::dashboard::notice::Notice;
 use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
-use crate::dashboard::{answer, filter, operations::words};
+use crate::dashboard::{filter, operations::words};
 
 /// What an operation does with deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,7 @@ pub(in crate::dashboard) async fn start(
     match operations::create(&control, &viewer.actor, operation(change, wanted.clone(), false)).await {
         Ok(Made::Operation(operation)) => {
             let notice = Notice::done("The operation has started. This page shows its progress.");
-            Ok(notice.on(&answer::to(&viewer, &format!("/operations/{}", operation.id))))
+            Ok(notice.on(&viewer.to(&format!("/operations/{}", operation.id))))
         }
         made => render(&viewer, change, &wanted, made),
     }

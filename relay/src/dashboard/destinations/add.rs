@@ -9,14 +9,14 @@ use super::form::{SHOWN, Typed, written};
 use crate::control::destinations::{self, Destination};
 use crate::control::{Control, Outcome, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::link;
+use crate::dashboard::notice::LATER;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 use model::retry_policy::STANDARD_SCHEDULE_S;
 
 /// The form, for a new destination or for one that exists.

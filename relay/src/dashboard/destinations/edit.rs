@@ -6,18 +6,17 @@ use model::retry_policy::RetryPolicy;
 
 use super::add::{Edited, FormPage};
 use super::form::Typed;
-use super::is_active;
+use super::steer::path;
 use crate::control::destinations::{self, Destination};
 use crate::control::saved::version;
 use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 
 /// The form.
 pub(in crate::dashboard) async fn show(
@@ -57,21 +56,16 @@ pub(in crate::dashboard) async fn save(
     if let Some(patch) = patch {
         match destinations::change(&control, &viewer.actor, &id, patch, &filled.precondition()).await {
             Ok(saved) => {
-                let frame = Frame::new(&viewer, "", Section::Destinations);
-                let page = frame.to(&format!("/destinations/{}", saved.value.id));
+                let page = viewer.to(&path(saved.value.id));
                 let mut text = format!("The settings of {} are saved.", saved.value.name);
                 if saved.value.headers_cleared {
                     text.push_str(
                         " Its static headers were removed, because the URL has another scheme, host or port.",
                     );
                 }
-                if is_active(saved.outcome) && !saved.value.headers_cleared {
-                    return Ok(Notice::done(text).on(&page));
-                }
-                if !is_active(saved.outcome) {
-                    text.push_str(LATER);
-                }
-                return Ok(Notice::partly(text).on(&page));
+                let notice = Notice::saved(text, saved.outcome.is_active());
+                let notice = if saved.value.headers_cleared { notice.incomplete() } else { notice };
+                return Ok(notice.on(&page));
             }
             Err(error) => wrong = Wrong::of(error)?,
         }

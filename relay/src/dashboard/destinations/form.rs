@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::control::destinations::{Destination, DestinationPatch, DestinationSpec};
 use crate::control::fields::{Unread, deserialize};
-use crate::dashboard::wrong::Wrong;
 use crate::dashboard::values::Values;
+use crate::dashboard::wrong::Wrong;
 
 /// How many empty rows for further headers a form has.
 const EMPTY_HEADERS: usize = 2;

@@ -4,19 +4,19 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 
-use super::is_active;
-use super::steer::above;
+use super::steer::{above, path};
 use crate::control::destinations::signing::{self, Rotation, SigningSecret};
 use crate::control::destinations::{self, Destination};
 use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER};
+use crate::dashboard::confirmation::{Asks, ConfirmPage};
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
+use crate::dashboard::notice::LATER;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 
 #[derive(Template)]
 #[template(path = "dashboard/destination_secret.html")]
@@ -42,30 +42,19 @@ pub(in crate::dashboard) async fn confirm_rotation(
 
 fn rotation_page(viewer: &Viewer, destination: &Destination, overlap_s: String, wrong: Wrong) -> Response {
     let frame = Frame::new(viewer, format!("Rotate the signing secret of {}", destination.name), Section::Destinations);
-    let path = format!("/v1/destinations/{}/signing-secret/rotate", destination.id);
+    let own = path(destination.id);
+    let sentences = vec![
+        "A new secret is made and shown on the next page. From then on, every delivery is signed with it.".to_owned(),
+        "At most three secrets sign at a time: if there are three already, the oldest one stops at once.".to_owned(),
+    ];
+    let command = format!("tidegate destination rotate-secret {} --overlap 24h", single_quoted(&destination.name));
+    let call = format!("/v1{own}/signing-secret/rotate");
     let page = ConfirmPage {
         above: above(&frame, destination),
-        sentences: vec![
-            "A new secret is made and shown on the next page. From then on, every delivery is signed with it."
-                .to_owned(),
-            "At most three secrets sign at a time: if there are three already, the oldest one stops at once."
-                .to_owned(),
-        ],
         asks: Asks::Overlap { overlap_s },
         wrong,
-        action: frame.to(&format!("/destinations/{}/rotate", destination.id)),
-        cancel: frame.to(&format!("/destinations/{}", destination.id)),
-        button: "Rotate the secret",
-        is_dangerous: false,
-        version: None,
-        commands: Commands::change(
-            &frame,
-            "POST",
-            &path,
-            r#"{"overlap_s": 86400}"#,
-            format!("tidegate destination rotate-secret {} --overlap 24h", single_quoted(&destination.name)),
-        ),
-        frame,
+        commands: Some(Commands::change(&frame, "POST", &call, r#"{"overlap_s": 86400}"#, command)),
+        ..ConfirmPage::new(frame, &format!("{own}/rotate"), &own, "Rotate the secret", sentences)
     };
     page.render_page()
 }
@@ -90,7 +79,7 @@ pub(in crate::dashboard) async fn rotate(
             let title = format!("The signing secret of {} is rotated", destination.name);
             let frame = Frame::new(&viewer, title, Section::Destinations);
             let lead = "Give the new secret to the receiver before the previous one stops signing.";
-            let is_later = !is_active(saved.outcome);
+            let is_later = !saved.outcome.is_active();
             Ok(page(&SecretPage { frame, destination, secret: saved.value, lead, is_later }))
         }
         Err(error) => Ok(rotation_page(&viewer, &destination, overlap_s, Wrong::of(error)?)),
@@ -106,26 +95,16 @@ pub(in crate::dashboard) async fn confirm_reveal(
     viewer.actor.require(Scope::Secrets)?;
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
     let frame = Frame::new(&viewer, format!("Show the signing secret of {}", destination.name), Section::Destinations);
-    let path = format!("/v1/destinations/{}/signing-secret", destination.id);
+    let own = path(destination.id);
+    let sentences = vec![
+        "The secret is shown on the next page, and the audit log records that you have seen it.".to_owned(),
+        "Anyone who has it can forge deliveries to this destination.".to_owned(),
+    ];
+    let call = format!("/v1{own}/signing-secret");
     let page = ConfirmPage {
         above: above(&frame, &destination),
-        sentences: vec![
-            "The secret is shown on the next page, and the audit log records that you have seen it.".to_owned(),
-            "Whoever has it can forge deliveries to this destination.".to_owned(),
-        ],
-        asks: Asks::Nothing,
-        wrong: Wrong::default(),
-        action: frame.to(&format!("/destinations/{}/secret", destination.id)),
-        cancel: frame.to(&format!("/destinations/{}", destination.id)),
-        button: "Show the secret",
-        is_dangerous: false,
-        version: None,
-        commands: Commands::read(
-            &frame,
-            &path,
-            format!("tidegate api /v1/destinations/{}/signing-secret", destination.id),
-        ),
-        frame,
+        commands: Some(Commands::read(&frame, &call, format!("tidegate api {call}"))),
+        ..ConfirmPage::new(frame, &format!("{own}/secret"), &own, "Show the secret", sentences)
     };
     Ok(page.render_page())
 }

@@ -1,40 +1,41 @@
 //! Pausing, resuming and deleting a destination.
 
+use std::fmt;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use model::destination::DestinationState;
 use serde_json::{Value, json};
 
-use super::is_active;
 use crate::control::destinations::health::{self, DestinationHealth};
 use crate::control::destinations::{self, Destination, DestinationPatch};
 use crate::control::page::PageRequest;
 use crate::control::routes::{self, RouteFilter};
 use crate::control::saved::version;
-use crate::control::{Activity, Control, Precondition, Scope};
+use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER, deliveries};
+use crate::dashboard::confirmation::{Asks, ConfirmPage, deliveries};
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 
 /// The most routes that a confirmation counts.
 const ROUTES_COUNTED: u32 = 200;
 
-/// The URL of the page of a destination.
-pub(super) fn own_page(viewer: &Viewer, id: impl std::fmt::Display) -> String {
-    Frame::new(viewer, "", Section::Destinations).to(&format!("/destinations/{id}"))
+/// The path of the page of a destination, below the dashboard.
+pub(super) fn path(id: impl fmt::Display) -> String {
+    format!("/destinations/{id}")
 }
 
 /// The list and the destination, as the pages above a page.
 pub(super) fn above(frame: &Frame, destination: &Destination) -> Vec<(String, String)> {
     vec![
         ("Destinations".to_owned(), frame.to("/destinations")),
-        (destination.name.clone(), frame.to(&format!("/destinations/{}", destination.id))),
+        (destination.name.clone(), frame.to(&path(destination.id))),
     ]
 }
 
@@ -45,9 +46,8 @@ pub(in crate::dashboard) async fn pause(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let saved = destinations::pause(&control, &viewer.actor, &id).await?;
-    let page = own_page(&viewer, saved.value.id);
     let text = format!("{} is paused. Its deliveries are held until it is resumed.", saved.value.name);
-    Ok(if is_active(saved.outcome) { Notice::done(text) } else { Notice::partly(format!("{text}{LATER}")) }.on(&page))
+    Ok(Notice::saved(text, saved.outcome.is_active()).on(&viewer.to(&path(saved.value.id))))
 }
 
 /// Asks before held deliveries are sent, and at which rate.
@@ -73,25 +73,15 @@ async fn resume_page(
 ) -> Result<Response, Failure> {
     let health = health::show(control, &viewer.actor, &destination.id.to_string()).await?;
     let frame = Frame::new(viewer, format!("Resume {}", destination.name), Section::Destinations);
-    let path = format!("/v1/destinations/{}/resume", destination.id);
+    let own = path(destination.id);
+    let command = format!("tidegate destination resume {} --rate 20/s", single_quoted(&destination.name));
     let page = ConfirmPage {
         above: above(&frame, &destination),
-        sentences: sentences_of_resume(&destination, &health),
         asks,
         wrong,
-        action: frame.to(&format!("/destinations/{}/resume", destination.id)),
-        cancel: frame.to(&format!("/destinations/{}", destination.id)),
-        button: "Resume",
-        is_dangerous: false,
         version: Some(version(destination.updated_at.0)),
-        commands: Commands::change(
-            &frame,
-            "POST",
-            &path,
-            "",
-            format!("tidegate destination resume {} --rate 20/s", single_quoted(&destination.name)),
-        ),
-        frame,
+        commands: Some(Commands::change(&frame, "POST", &format!("/v1{own}/resume"), "", command)),
+        ..ConfirmPage::new(frame, &format!("{own}/resume"), &own, "Resume", sentences_of_resume(&destination, &health))
     };
     Ok(page.render_page())
 }
@@ -155,8 +145,7 @@ pub(in crate::dashboard) async fn resume(
     }
     let saved = destinations::resume(&control, &viewer.actor, &id).await?;
     let text = format!("{} is resumed. Its deliveries are being sent.", saved.value.name);
-    let notice = if is_active(saved.outcome) { Notice::done(text) } else { Notice::partly(format!("{text}{LATER}")) };
-    Ok(notice.on(&own_page(&viewer, &id)))
+    Ok(Notice::saved(text, saved.outcome.is_active()).on(&viewer.to(&path(id))))
 }
 
 const fn nothing() -> DestinationPatch {
@@ -210,25 +199,22 @@ async fn delete_page(
         ),
     };
     let frame = Frame::new(viewer, format!("Delete {}", destination.name), Section::Destinations);
+    let sentences = vec![
+        pending,
+        routes,
+        "Its deliveries and attempts stay in history, but cannot be retried to it. Its signing secret and its static headers \
+         are gone."
+            .to_owned(),
+    ];
+    let own = path(&id);
+    let command = format!("tidegate destination delete {}", single_quoted(&destination.name));
     let page = ConfirmPage {
         above: above(&frame, &destination),
-        sentences: vec![
-            pending,
-            routes,
-            "Its deliveries and attempts stay in history, but cannot be retried to it. Its signing secret and its static \
-             headers are gone."
-                .to_owned(),
-        ],
-        asks: Asks::Nothing,
         wrong,
-        action: frame.to(&format!("/destinations/{id}/delete")),
-        cancel: frame.to(&format!("/destinations/{id}")),
-        button: "Delete the destination",
         is_dangerous: true,
         version: Some(version(destination.updated_at.0)),
-        commands: Commands::change(&frame, "DELETE", &format!("/v1/destinations/{id}"), "", format!("tidegate destination delete {}", single_quoted(&destination.name)),
-        ),
-        frame,
+        commands: Some(Commands::change(&frame, "DELETE", &format!("/v1{own}"), "", command)),
+        ..ConfirmPage::new(frame, &format!("{own}/delete"), &own, "Delete the destination", sentences)
     };
     Ok(page.render_page())
 }
@@ -241,16 +227,10 @@ pub(in crate::dashboard) async fn delete(
     filled: Values,
 ) -> Result<Response, Failure> {
     let destination = destinations::show(&control, &viewer.actor, &id).await?;
-    let when: Precondition = filled.precondition();
-    match destinations::delete(&control, &viewer.actor, &destination.id.to_string(), &when).await {
+    match destinations::delete(&control, &viewer.actor, &destination.id.to_string(), &filled.precondition()).await {
         Ok(activity) => {
-            let page = Frame::new(&viewer, "", Section::Destinations).to("/destinations");
             let text = format!("{} is deleted. Its pending deliveries are being cancelled.", destination.name);
-            let notice = match activity {
-                Activity::Active => Notice::done(text),
-                Activity::Later => Notice::partly(format!("{text}{LATER}")),
-            };
-            Ok(notice.on(&page))
+            Ok(Notice::saved(text, activity.is_active()).on(&viewer.to("/destinations")))
         }
         Err(error) => delete_page(&control, &viewer, destination, Wrong::of(error)?).await,
     }

@@ -15,12 +15,12 @@ use crate::control::{Control, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
 use crate::dashboard::confirmation::deliveries;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 
 /// How many of the newest events are offered.
 const OFFERED: u32 = 8;

@@ -86,8 +86,7 @@ async fn render_deliver(
         format!("tidegate events deliver {} --to NAME", detail.event.id),
     );
     let is_refused = error.is_some();
-    let mut response =
-        page(&DeliverPage { frame, detail, matching, destinations, chosen, error, commands });
+    let mut response = page(&DeliverPage { frame, detail, matching, destinations, chosen, error, commands });
     if is_refused {
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
@@ -123,9 +122,9 @@ pub(in crate::dashboard) fn message(errors: &[FieldError], field: &str) -> Strin
     of_field.map_or_else(String::new, |error| view::sentence(&error.message))
 }
 
-/// The path of an event.
+/// The URL of the page of an event.
 pub(in crate::dashboard) fn to_event(viewer: &Viewer, id: &str) -> String {
-    Frame::new(viewer, "", None).to(&format!("/events/{id}"))
+    viewer.to(&format!("/events/{id}"))
 }
 
 /// Releases an event from quarantine.

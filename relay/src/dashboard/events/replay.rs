@@ -204,7 +204,7 @@ pub(in crate::dashboard) async fn begin(
     };
     match made {
         Ok(Made::Replay(replay)) => {
-            let page = Frame::new(&viewer, "", None).to(&format!("/operations/{}", replay.id));
+            let page = viewer.to(&format!("/operations/{}", replay.id));
             Ok(Notice::done("The replay has begun.").on(&page))
         }
         Ok(Made::Plan(_)) => Err(Error::Internal("a replay was only planned".to_owned()).into()),

@@ -17,7 +17,7 @@ use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
 use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
-use crate::dashboard::{answer, link, view};
+use crate::dashboard::{link, view};
 
 /// The fields of the form that are the filter of the replay, as the REST API names them.
 const FILTER: [&str; 7] = ["source", "type", "destination", "state", "error", "after", "before"];
@@ -205,7 +205,7 @@ pub(in crate::dashboard) async fn start(
     match create(&control, &viewer, request(&given, false)).await {
         Ok(Made::Replay(replay)) => {
             let notice = Notice::done("The replay has started. This page shows its progress.");
-            Ok(notice.on(&answer::to(&viewer, &format!("/replays/{}", replay.id))))
+            Ok(notice.on(&viewer.to(&format!("/replays/{}", replay.id))))
         }
         Ok(Made::Plan(_)) => render(&control, &viewer, given, Vec::new(), None),
         Err(Error::Invalid(errors)) => render(&control, &viewer, given, errors, None),

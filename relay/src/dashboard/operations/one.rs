@@ -5,12 +5,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use model::operation::OperationState;
 
-use super::confirm::Confirm;
 use super::progress::Progress;
 use super::{href, replay_of, words};
 use crate::control::operations::{self, Operation};
 use crate::control::{Control, Scope};
 use crate::dashboard::commands::Commands;
+use crate::dashboard::confirmation::ConfirmPage;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::filter;
 use crate::dashboard::frame::{Frame, Section, page};
@@ -116,24 +116,22 @@ pub(in crate::dashboard) async fn confirm_cancel(
         None => "The deliveries that it has not come to are left as they are.".to_owned(),
     };
     let path = format!("/operations/{}", operation.id);
-    let confirm = Confirm {
-        title: "Cancel this operation".to_owned(),
-        section: Section::Operations,
-        texts: vec![
-            format!(
-                "{}: {} It has changed {} so far, and that is kept.",
-                words::title(&operation.kind),
-                words::of_parameters(&operation),
-                view::count(operation.changed, "delivery", "deliveries")
-            ),
-            left,
-        ],
-        action: format!("{path}/cancel"),
-        label: "Cancel the operation",
-        back: path,
+    let sentences = vec![
+        format!(
+            "{}: {} It has changed {} so far, and that is kept.",
+            words::title(&operation.kind),
+            words::of_parameters(&operation),
+            view::count(operation.changed, "delivery", "deliveries")
+        ),
+        left,
+    ];
+    let frame = Frame::new(&viewer, "Cancel this operation?", Section::Operations);
+    let page = ConfirmPage {
+        is_dangerous: true,
         keep: "Let it run",
+        ..ConfirmPage::new(frame, &format!("{path}/cancel"), &path, "Cancel the operation", sentences)
     };
-    Ok(confirm.render(&viewer))
+    Ok(page.render_page())
 }
 
 pub(in crate::dashboard) async fn cancel(

@@ -8,7 +8,6 @@ use model::replay::ReplayState;
 use serde_json::{Value, json};
 use shared::id::OperationId;
 
-use super::confirm::Confirm;
 use super::progress::Progress;
 use super::words;
 use crate::control::operations;
@@ -16,6 +15,7 @@ use crate::control::rate::Period;
 use crate::control::replays::{self, Replay, ReplayPatch};
 use crate::control::{Control, Error, Scope, fields, names};
 use crate::dashboard::commands::Commands;
+use crate::dashboard::confirmation::ConfirmPage;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
@@ -220,26 +220,24 @@ pub(in crate::dashboard) async fn confirm_cancel(
     let replay = replays::show(&control, &viewer.actor, &id).await?;
     viewer.actor.require(Scope::Replay)?;
     let path = format!("/replays/{}", replay.id);
-    let confirm = Confirm {
-        title: "Cancel this replay".to_owned(),
-        section: Section::Operations,
-        texts: vec![
-            format!(
-                "It creates no more deliveries. Of the {} that it has created, {} pending or held and cancelled with it.",
-                view::number(replay.created),
-                are(replay.pending)
-            ),
-            format!(
-                "{} succeeded already, and stay so. Attempts in flight are not aborted.",
-                view::number(replay.succeeded)
-            ),
-        ],
-        action: format!("{path}/cancel"),
-        label: "Cancel the replay",
-        back: path,
+    let sentences = vec![
+        format!(
+            "It creates no more deliveries. Of the {} that it has created, {} pending or held and cancelled with it.",
+            view::number(replay.created),
+            are(replay.pending)
+        ),
+        format!(
+            "{} succeeded already, and stay so. Attempts in flight are not aborted.",
+            view::number(replay.succeeded)
+        ),
+    ];
+    let frame = Frame::new(&viewer, "Cancel this replay?", Section::Operations);
+    let page = ConfirmPage {
+        is_dangerous: true,
         keep: "Let it run",
+        ..ConfirmPage::new(frame, &format!("{path}/cancel"), &path, "Cancel the replay", sentences)
     };
-    Ok(confirm.render(&viewer))
+    Ok(page.render_page())
 }
 
 pub(in crate::dashboard) async fn cancel(

@@ -17,7 +17,7 @@ use crate::dashboard::notice::Notice;
 use crate::dashboard::operations::replay_of;
 use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
-use crate::dashboard::{answer, link, view};
+use crate::dashboard::{link, view};
 
 /// The parameter that selects the events that verify now.
 const VERIFIES: &str = "verifies_now";
@@ -118,7 +118,7 @@ pub(in crate::dashboard) async fn start(
                 Some(replay) => format!("/replays/{replay}"),
                 None => format!("/operations/{}", operation.id),
             };
-            Ok(notice.on(&answer::to(&viewer, &path)))
+            Ok(notice.on(&viewer.to(&path)))
         }
         made => render(&viewer, &given, made),
     }

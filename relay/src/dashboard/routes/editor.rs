@@ -10,16 +10,15 @@ use super::typed::Typed;
 use crate::control::names::{Names, names};
 use crate::control::routes::{self, Route};
 use crate::control::saved::version;
-use crate::control::{Control, Outcome, Saved, Scope, trial};
+use crate::control::{Control, Saved, Scope, trial};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::LATER;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::frame::{Frame, Section, page};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::{VERSION, Values};
 use crate::dashboard::view::{self, Tone};
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 use crate::dashboard::{link, routes as shown};
 
 /// Against how many of the newest events a route is tried.
@@ -221,10 +220,6 @@ pub(in crate::dashboard) async fn send(
 
 /// Goes to the page of a route, with a notice of what was done.
 pub(super) fn saved_notice(viewer: &Viewer, saved: &Saved<Route>, done: &str) -> Response {
-    let page = Frame::new(viewer, "", Section::Flow).to(&format!("/routes/{}", saved.value.id));
     let text = format!("The route {} {done}.", title(&saved.value));
-    match saved.outcome {
-        Outcome::Later => Notice::partly(format!("{text}{LATER}")).on(&page),
-        Outcome::Created | Outcome::Updated => Notice::done(text).on(&page),
-    }
+    Notice::saved(text, saved.outcome.is_active()).on(&viewer.to(&format!("/routes/{}", saved.value.id)))
 }

@@ -7,15 +7,15 @@ use super::editor::saved_notice;
 use super::title;
 use crate::control::routes::{self, Route, RoutePatch};
 use crate::control::saved::version;
-use crate::control::{Activity, Control, Precondition, Scope};
+use crate::control::{Control, Precondition, Scope};
 use crate::dashboard::commands::{Commands, single_quoted};
-use crate::dashboard::confirmation::{Asks, ConfirmPage, LATER};
+use crate::dashboard::confirmation::ConfirmPage;
 use crate::dashboard::failure::Failure;
-use crate::dashboard::wrong::Wrong;
-use crate::dashboard::values::Values;
 use crate::dashboard::frame::{Frame, Section};
 use crate::dashboard::notice::Notice;
+use crate::dashboard::values::Values;
 use crate::dashboard::viewer::Viewer;
+use crate::dashboard::wrong::Wrong;
 
 /// Lets a route match events again.
 pub(in crate::dashboard) async fn enable(
@@ -63,29 +63,21 @@ pub(in crate::dashboard) async fn confirm_delete(
 fn delete_page(viewer: &Viewer, route: &Route, wrong: Wrong) -> Response {
     let frame = Frame::new(viewer, format!("Delete the route {}", title(route)), Section::Flow);
     let id = route.id;
+    let sentences = vec![
+        format!("Events of {} no longer go to {} by this route.", route.source, route.destination),
+        "Deliveries that it has created are still sent, with the transform of the time when they were created."
+            .to_owned(),
+        "To stop it for a while, disable it instead.".to_owned(),
+    ];
+    let own = format!("/routes/{id}");
+    let command = format!("tidegate route delete {}", single_quoted(route.name.as_deref().unwrap_or(&id.to_string())));
     let page = ConfirmPage {
-        above: vec![("Flow".to_owned(), frame.to("/flow")), (title(route), frame.to(&format!("/routes/{id}")))],
-        sentences: vec![
-            format!("Events of {} no longer go to {} by this route.", route.source, route.destination),
-            "Deliveries that it has created are still sent, with the transform of the time when they were created."
-                .to_owned(),
-            "To stop it for a while, disable it instead.".to_owned(),
-        ],
-        asks: Asks::Nothing,
+        above: vec![("Flow".to_owned(), frame.to("/flow")), (title(route), frame.to(&own))],
         wrong,
-        action: frame.to(&format!("/routes/{id}/delete")),
-        cancel: frame.to(&format!("/routes/{id}")),
-        button: "Delete the route",
         is_dangerous: true,
         version: Some(version(route.updated_at.0)),
-        commands: Commands::change(
-            &frame,
-            "DELETE",
-            &format!("/v1/routes/{id}"),
-            "",
-            format!("tidegate route delete {}", single_quoted(route.name.as_deref().unwrap_or(&id.to_string()))),
-        ),
-        frame,
+        commands: Some(Commands::change(&frame, "DELETE", &format!("/v1{own}"), "", command)),
+        ..ConfirmPage::new(frame, &format!("{own}/delete"), &own, "Delete the route", sentences)
     };
     page.render_page()
 }
@@ -100,13 +92,8 @@ pub(in crate::dashboard) async fn delete(
     let route = routes::show(&control, &viewer.actor, &id).await?;
     match routes::delete(&control, &viewer.actor, &route.id.to_string(), &filled.precondition()).await {
         Ok(activity) => {
-            let page = Frame::new(&viewer, "", Section::Flow).to("/flow");
             let text = format!("The route {} is deleted.", title(&route));
-            let notice = match activity {
-                Activity::Active => Notice::done(text),
-                Activity::Later => Notice::partly(format!("{text}{LATER}")),
-            };
-            Ok(notice.on(&page))
+            Ok(Notice::saved(text, activity.is_active()).on(&viewer.to("/flow")))
         }
         Err(error) => Ok(delete_page(&viewer, &route, Wrong::of(error)?)),
     }

@@ -8,15 +8,15 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::super::commands::{Commands, single_quoted};
+use super::super::confirmation::{Asks, ConfirmPage};
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
-use super::super::values::Values;
 use super::super::link;
 use super::super::notice::Notice;
 use super::super::switcher;
+use super::super::values::Values;
 use super::super::view;
 use super::super::viewer::Viewer;
-use super::confirm::Confirmation;
 use super::{Link, Tab, Wrong, of_deployment, tab, with_status};
 use crate::control::customers::{self, Customer, CustomerPatch, CustomerSpec};
 use crate::control::page::PageRequest;
@@ -294,7 +294,7 @@ pub(super) async fn change(
     }
 }
 
-async fn confirmation(control: &Control, viewer: &Viewer, id: &str) -> Result<(Customer, Confirmation), Failure> {
+async fn confirmation(control: &Control, viewer: &Viewer, id: &str) -> Result<(Customer, ConfirmPage), Failure> {
     let customer = customers::show(control, &viewer.actor, id).await?;
     let owned = customers::owned(control, &viewer.actor, customer.id)?;
     let (mut frame, _) = tab(viewer, Tab::Customers);
@@ -312,15 +312,13 @@ async fn confirmation(control: &Control, viewer: &Viewer, id: &str) -> Result<(C
             .to_owned(),
         "This cannot be undone.".to_owned(),
     ];
-    let confirmation = Confirmation {
-        effects,
-        action: frame.to(&format!("/settings/customers/{}/delete", customer.id)),
-        back: frame.to(Tab::Customers.path()),
-        button: "Delete the customer",
-        typed: customer.name.clone(),
-        error: None,
-        version: version(customer.updated_at.0),
-        frame,
+    let action = format!("/settings/customers/{}/delete", customer.id);
+    let confirmation = ConfirmPage {
+        asks: Asks::Name(customer.name.clone()),
+        is_dangerous: true,
+        keep: "Keep it",
+        version: Some(version(customer.updated_at.0)),
+        ..ConfirmPage::new(frame, &action, Tab::Customers.path(), "Delete the customer", effects)
     };
     Ok((customer, confirmation))
 }
@@ -332,7 +330,7 @@ pub(super) async fn confirm(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let (_, confirmation) = confirmation(&control, &viewer, &id).await?;
-    Ok(page(&confirmation))
+    Ok(confirmation.render_page())
 }
 
 /// Deletes a customer, if its name was typed.
@@ -343,13 +341,13 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     given: Values,
 ) -> Result<Response, Failure> {
-    let (customer, confirmation) = confirmation(&control, &viewer, &id).await?;
-    let refused = |error: String, status| {
-        let page = page(&Confirmation { error: Some(error), ..confirmation });
-        Ok(with_status(page, status))
+    let (customer, mut confirmation) = confirmation(&control, &viewer, &id).await?;
+    let mut refused = |field: &str, error: &str, status| {
+        confirmation.wrong.add(field, error);
+        Ok(with_status(confirmation.render_page(), status))
     };
     if given.get("typed") != Some(customer.name.as_str()) {
-        return refused(format!("Type {} to confirm.", customer.name), StatusCode::UNPROCESSABLE_ENTITY);
+        return refused("typed", &format!("Type {} to confirm.", customer.name), StatusCode::UNPROCESSABLE_ENTITY);
     }
     match customers::delete(&control, &viewer.actor, &id, &given.precondition()).await {
         Ok(operation) => {
@@ -368,12 +366,12 @@ pub(super) async fn delete(
             Ok(Notice::partly(text).on(&page))
         }
         Err(Error::Changed { exists: true }) => {
-            let text = "The customer was changed after this page was opened. Read it again, then confirm.".to_owned();
-            refused(text, StatusCode::PRECONDITION_FAILED)
+            let text = "The customer was changed after this page was opened. Read it again, then confirm.";
+            refused("", text, StatusCode::PRECONDITION_FAILED)
         }
         Err(error @ Error::Conflict(_)) => {
             let (status, wrong) = Wrong::of(error, "typed")?;
-            refused(view::sentence(&wrong.with("typed").join("; ")), status)
+            refused("typed", &wrong.with("typed").join("; "), status)
         }
         Err(error) => Err(error.into()),
     }

@@ -6,13 +6,13 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use http::header::SET_COOKIE;
 
 use super::super::commands::Commands;
+use super::super::confirmation::ConfirmPage;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
 use super::super::link;
 use super::super::notice::Notice;
 use super::super::view;
 use super::super::viewer::Viewer;
-use super::confirm::Confirmation;
 use super::{Link, Tab, of_deployment, tab};
 use crate::control::page::PageRequest;
 use crate::control::sessions::{self, Session};
@@ -66,16 +66,12 @@ pub(super) async fn confirm(viewer: Viewer) -> Response {
         format!("All sessions of {} end, on every browser, this one included.", frame.who()),
         "Tokens stay valid. To end what a token can do, revoke it.".to_owned(),
     ];
-    page(&Confirmation {
-        effects,
-        action: frame.to("/settings/sessions/end"),
-        back: frame.to(Tab::Sessions.path()),
-        button: "Sign out everywhere",
-        typed: String::new(),
-        error: None,
-        version: String::new(),
-        frame,
-    })
+    let page = ConfirmPage {
+        is_dangerous: true,
+        keep: "Keep them",
+        ..ConfirmPage::new(frame, "/settings/sessions/end", Tab::Sessions.path(), "Sign out everywhere", effects)
+    };
+    page.render_page()
 }
 
 /// Ends all sessions of the viewer's own token or user.

@@ -7,14 +7,14 @@ use http::StatusCode;
 use time::OffsetDateTime;
 
 use super::super::commands::{Commands, single_quoted};
+use super::super::confirmation::ConfirmPage;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
-use super::super::values::{Values, moment};
 use super::super::link;
 use super::super::notice::Notice;
+use super::super::values::{Values, moment};
 use super::super::view::{self, Tone};
 use super::super::viewer::Viewer;
-use super::confirm::Confirmation;
 use super::{Link, Tab, Wrong, of_deployment, tab, with_status};
 use crate::control::page::PageRequest;
 use crate::control::tokens::{self, NewToken, Token};
@@ -196,16 +196,13 @@ pub(super) async fn confirm(
         used,
         "This cannot be undone. What uses the token needs another one first.".to_owned(),
     ];
-    Ok(page(&Confirmation {
-        effects,
-        action: frame.to(&format!("/settings/tokens/{}/revoke", token.id)),
-        back: frame.to(Tab::Tokens.path()),
-        button: "Revoke the token",
-        typed: String::new(),
-        error: None,
-        version: String::new(),
-        frame,
-    }))
+    let action = format!("/settings/tokens/{}/revoke", token.id);
+    let page = ConfirmPage {
+        is_dangerous: true,
+        keep: "Keep it",
+        ..ConfirmPage::new(frame, &action, Tab::Tokens.path(), "Revoke the token", effects)
+    };
+    Ok(page.render_page())
 }
 
 /// Revokes a token.
