@@ -42,6 +42,7 @@ mod filter;
 mod find;
 mod flow;
 mod frame;
+pub(crate) mod kept;
 mod link;
 mod notice;
 mod operations;
@@ -73,10 +74,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Clone, FromRef)]
 struct Dashboard {
     control: Control,
-    overviews: Arc<overview::Kept>,
-    alerts: Arc<alerts::Kept>,
+    overviews: Arc<overview::Overviews>,
+    alerts: Arc<alerts::Alerts>,
     customers: Arc<switcher::Customers>,
-    system: Arc<system::Kept>,
+    system: Arc<system::Systems>,
 }
 
 /// The pages that are served.

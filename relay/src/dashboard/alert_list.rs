@@ -6,20 +6,20 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::alerts::{self, Kept, Known};
+use super::alerts::{Alert, Alerts};
 use super::commands::Commands;
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
+use super::kept::Shown;
 use super::view;
 use super::viewer::Viewer;
-use crate::control::overview;
-use crate::control::{Control, Error, Scope};
+use crate::control::Control;
 
 #[derive(Template)]
 #[template(path = "dashboard/alerts.html")]
 struct AlertsPage {
     frame: Frame,
-    known: Arc<Known>,
+    alerts: Arc<Vec<Alert>>,
     /// How old the alerts are, if the database does not respond.
     stale: Option<String>,
     commands: Commands,
@@ -28,28 +28,12 @@ struct AlertsPage {
 /// The page.
 pub(super) async fn show(
     State(control): State<Control>,
-    State(kept): State<Arc<Kept>>,
+    State(kept): State<Arc<Alerts>>,
     viewer: Viewer,
 ) -> Result<Response, Failure> {
-    // Also for what is kept: it was read for another viewer.
-    viewer.actor.require(Scope::Read)?;
-    let customer = viewer.actor.customer()?;
-    let (known, stale) = match kept.fresh(customer) {
-        Some(known) => (known, None),
-        None => match (overview::show(&control, &viewer.actor).await, kept.last(customer)) {
-            (Ok(found), _) => {
-                let alerts = found.findings.into_iter().map(alerts::of).collect();
-                (kept.put(customer, alerts), None)
-            }
-            // Alerts that are old and say so help more than none.
-            (Err(Error::Unavailable(_)), Some(known)) => {
-                let age = view::duration(u64::try_from(known.at.elapsed().as_millis()).unwrap_or(u64::MAX));
-                (known, Some(age))
-            }
-            (Err(error), _) => return Err(error.into()),
-        },
-    };
+    let Shown { value: alerts, stale } = kept.read(&control, &viewer.actor).await?;
+    let stale = stale.map(view::age);
     let frame = Frame::new(&viewer, "Alerts", Section::Alerts);
     let commands = Commands::read(&frame, "/v1/overview", "tidegate attention list");
-    Ok(page(&AlertsPage { frame, known, stale, commands }))
+    Ok(page(&AlertsPage { frame, alerts, stale, commands }))
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::view::{self, Tone};
 use crate::control::overview::{Finding, FindingKind, Found, Next};
 
-pub(super) use kept::{Kept, Known};
+pub(super) use kept::Alerts;
 
 pub(crate) mod kept;
 

@@ -1,8 +1,8 @@
 //! The first page: what happens now, what is wrong now, the curves, and the last events.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
@@ -15,6 +15,7 @@ use super::curve::{Curve, Names, Point};
 use super::event_rows::{self, EventRow};
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
+use super::kept::{Kept, Shown};
 use super::viewer::Viewer;
 use super::{link, view};
 use crate::control::events::EventFilter;
@@ -48,7 +49,6 @@ const DELIVERIES: Names = Names { good: "succeeded", bad: "failed attempts" };
 /// What was read for the page.
 #[derive(Debug)]
 struct Loaded {
-    at: Instant,
     read_at: OffsetDateTime,
     figures: OverviewFigures,
     alerts: Vec<Alert>,
@@ -57,21 +57,12 @@ struct Loaded {
 }
 
 /// The last figures of each customer and range.
-#[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<(CustomerId, usize), Arc<Loaded>>>);
+#[derive(Debug)]
+pub(super) struct Overviews(Kept<(CustomerId, usize), Loaded>);
 
-impl Kept {
-    fn get(&self, key: (CustomerId, usize)) -> Option<Arc<Loaded>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
-    }
-
-    fn put(&self, key: (CustomerId, usize), loaded: &Arc<Loaded>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST_KEPT && !kept.contains_key(&key) {
-            let oldest = kept.iter().min_by_key(|(_, loaded)| loaded.at).map(|(key, _)| *key);
-            oldest.map(|oldest| kept.remove(&oldest));
-        }
-        kept.insert(key, Arc::clone(loaded));
+impl Default for Overviews {
+    fn default() -> Self {
+        Self(Kept::new(MOST_KEPT))
     }
 }
 
@@ -111,7 +102,7 @@ impl OverviewPage {
 /// The page.
 pub(super) async fn show(
     State(control): State<Control>,
-    State(kept): State<Arc<Kept>>,
+    State(overviews): State<Arc<Overviews>>,
     viewer: Viewer,
 ) -> Result<Response, Failure> {
     let named = link::parameter(&viewer.uri, "range");
@@ -119,23 +110,12 @@ pub(super) async fn show(
     // Also for what is kept: it was read for another viewer.
     viewer.actor.require(Scope::Read)?;
     let key = (viewer.actor.customer()?, range);
-    let (loaded, stale) = match kept.get(key) {
-        Some(loaded) if loaded.at.elapsed() < FRESH => (loaded, None),
-        known => match (load(&control, &viewer, range).await, known) {
-            (Ok(loaded), _) => {
-                viewer.alerts.put(key.0, loaded.alerts.clone());
-                let loaded = Arc::new(loaded);
-                kept.put(key, &loaded);
-                (loaded, None)
-            }
-            // Figures that are old and say so help more than none.
-            (Err(Error::Unavailable(_)), Some(known)) => {
-                let age = view::duration(u64::try_from(known.at.elapsed().as_millis()).unwrap_or(u64::MAX));
-                (known, Some(age))
-            }
-            (Err(error), _) => return Err(error.into()),
-        },
+    let read = async || {
+        let loaded = load(&control, &viewer, range).await?;
+        viewer.alerts.put(key.0, loaded.alerts.clone());
+        Ok(loaded)
     };
+    let Shown { value: loaded, stale } = overviews.0.read(key, FRESH, read).await?;
     let frame = Frame::new(&viewer, "Overview", Section::Overview);
     let ranges = RANGES.iter().enumerate().map(|(index, (name, text, ..))| Range {
         name: text,
@@ -151,7 +131,7 @@ pub(super) async fn show(
         outgoing,
         frame,
         loaded,
-        stale,
+        stale: stale.map(view::age),
     }))
 }
 
@@ -166,7 +146,7 @@ async fn load(control: &Control, viewer: &Viewer, range: usize) -> Result<Loaded
     let events = crate::control::events::list(control, &viewer.actor, EventFilter::default(), &newest).await?;
     let events = event_rows::of(control, &viewer.actor, events.data).await?;
     let alerts = found.findings.into_iter().map(alerts::of).collect();
-    Ok(Loaded { at: Instant::now(), read_at: now, figures: found.figures, alerts, stats, events })
+    Ok(Loaded { read_at: now, figures: found.figures, alerts, stats, events })
 }
 
 fn rfc3339(at: OffsetDateTime) -> String {

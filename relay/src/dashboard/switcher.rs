@@ -1,8 +1,9 @@
 //! The names of the customers for which a viewer may act, for the choice in the navigation.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::kept::Kept;
 use crate::control::acting::ALL;
 use crate::control::{Actor, Control, Scope, names};
 
@@ -16,8 +17,14 @@ pub(crate) const WITHIN: Duration = Duration::from_millis(500);
 const MOST_IN_A_LIST: usize = 50;
 
 /// The names that were read last. All viewers who may see them see the same.
-#[derive(Debug, Default)]
-pub(super) struct Customers(Mutex<Option<(Instant, Arc<[String]>)>>);
+#[derive(Debug)]
+pub(super) struct Customers(Kept<(), Arc<[String]>>);
+
+impl Default for Customers {
+    fn default() -> Self {
+        Self(Kept::new(1))
+    }
+}
 
 impl Customers {
     /// The names; none for a viewer who is bound to a customer.
@@ -25,23 +32,16 @@ impl Customers {
         if actor.require(Scope::Read).is_err() || actor.require_unbound().is_err() {
             return Arc::default();
         }
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, names)) = known.as_ref().filter(|(at, _)| at.elapsed() < READ_AGAIN_AFTER) {
-            return Arc::clone(names);
-        }
-        match tokio::time::timeout(WITHIN, names::customers(control, actor)).await {
-            Ok(Ok(names)) => {
-                let names: Arc<[String]> = names.into();
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&names)));
-                names
-            }
-            Ok(Err(_)) | Err(_) => known.map_or_else(Arc::default, |(_, names)| names),
+        let read = self.0.read((), READ_AGAIN_AFTER, async || Ok(names::customers(control, actor).await?.into()));
+        match tokio::time::timeout(WITHIN, read).await {
+            Ok(Ok(shown)) => Arc::clone(&*shown.value),
+            Ok(Err(_)) | Err(_) => self.0.last(()).map_or_else(Arc::default, |known| Arc::clone(&*known.value)),
         }
     }
 
     /// Reads the names again for the next page, because they have changed.
     pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.forget(());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of the deployment: the parts of this relay, replicas, queues, the edge, the database, limits and settings.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
@@ -10,6 +10,7 @@ use axum::response::Response;
 use super::commands::Commands;
 use super::failure::Failure;
 use super::frame::{Frame, Section, page};
+use super::kept::Kept;
 use super::view::{self, Tone};
 use super::viewer::Viewer;
 use crate::config::ShownSetting;
@@ -22,22 +23,17 @@ pub(crate) const FRESH: Duration = Duration::from_secs(2);
 /// For how long the sizes of tables are shown: measuring them costs more.
 pub(crate) const SIZES_FRESH: Duration = Duration::from_secs(60);
 
-/// What was read last, and when.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    state: Mutex<Option<(Instant, Arc<System>)>>,
-    sizes: Mutex<Option<(Instant, Arc<Sizes>)>>,
+/// What was read last.
+#[derive(Debug)]
+pub(super) struct Systems {
+    state: Kept<(), System>,
+    sizes: Kept<(), Sizes>,
 }
 
-fn kept<T>(kept: &Mutex<Option<(Instant, Arc<T>)>>, fresh: Duration) -> Option<Arc<T>> {
-    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.as_ref().filter(|(at, _)| at.elapsed() < fresh).map(|(_, value)| Arc::clone(value))
-}
-
-fn keep<T>(kept: &Mutex<Option<(Instant, Arc<T>)>>, value: T) -> Arc<T> {
-    let value = Arc::new(value);
-    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&value)));
-    value
+impl Default for Systems {
+    fn default() -> Self {
+        Self { state: Kept::new(1), sizes: Kept::new(1) }
+    }
 }
 
 /// A limit that is met in daily work.
@@ -97,22 +93,20 @@ impl SystemPage {
 /// The page.
 pub(super) async fn show(
     State(control): State<Control>,
-    State(kept_before): State<Arc<Kept>>,
+    State(kept): State<Arc<Systems>>,
     viewer: Viewer,
 ) -> Result<Response, Failure> {
     // Also for what is kept: it was read for another viewer.
     if let Err(error) = viewer.actor.require(Scope::Read).and_then(|()| viewer.actor.require_unbound()) {
         return Err(error.into());
     }
-    let state = match kept(&kept_before.state, FRESH) {
-        Some(state) => state,
-        None => keep(&kept_before.state, system::show(&control, &viewer.actor).await?),
-    };
-    let sizes = match kept(&kept_before.sizes, SIZES_FRESH) {
-        Some(sizes) => Some(sizes),
-        None if state.stored.is_none() => None,
-        None => match system::sizes(&control, &viewer.actor).await {
-            Ok(sizes) => Some(keep(&kept_before.sizes, sizes)),
+    let state = kept.state.read((), FRESH, async || system::show(&control, &viewer.actor).await).await?.value;
+    let sizes = async || system::sizes(&control, &viewer.actor).await;
+    let sizes = match &state.stored {
+        None => None,
+        Some(_) => match kept.sizes.read((), SIZES_FRESH, sizes).await {
+            // Older ones are not shown: the page says that they are at most a minute old.
+            Ok(sizes) => Some(sizes.value).filter(|_| sizes.stale.is_none()),
             Err(Error::Unavailable(_)) => None,
             Err(error) => return Err(error.into()),
         },

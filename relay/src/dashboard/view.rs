@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::time::Duration;
 
 use askama::filters::HtmlSafe;
 use model::delivery::DeliveryState;
@@ -12,7 +13,7 @@ use time::macros::format_description;
 
 use super::link;
 
-/// HTML. Whoever makes one has escaped what it contains.
+/// HTML, in which every text from outside is escaped already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Markup(String);
 
@@ -143,6 +144,11 @@ impl<I: Int> Int for &I {
     fn int(&self) -> i64 {
         (**self).int()
     }
+}
+
+/// An age, as [`duration`] writes it.
+pub(super) fn age(age: Duration) -> String {
+    duration(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A number with a comma between thousands.

@@ -34,7 +34,7 @@ pub(crate) struct Viewer {
     /// The names of the customers for which the viewer may act; none if the viewer is bound to one.
     pub(super) customers: Arc<[String]>,
     /// The last alerts of each customer.
-    pub(super) alerts: Arc<alerts::Kept>,
+    pub(super) alerts: Arc<alerts::Alerts>,
 }
 
 impl Viewer {

@@ -1,14 +1,14 @@
 //! The last alerts of each customer: the navigation of every page shows their number without a query of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::id::CustomerId;
 use tokio::sync::Semaphore;
 
 use super::Alert;
-use crate::control::{Actor, Control, Scope, overview};
+use crate::control::{Actor, Control, Error, Scope, overview};
+use crate::dashboard::kept::{Kept, Shown};
 
 /// For how long what was read is shown to everyone who views the page: twenty viewers cost no more than one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -25,56 +25,43 @@ pub(crate) const MOST_KEPT: usize = 256;
 /// The most customers whose alerts are read in the background at one time.
 pub(crate) const READ_AT_ONCE: usize = 2;
 
-/// What was wrong at a time.
-#[derive(Debug)]
-pub(in crate::dashboard) struct Known {
-    pub(in crate::dashboard) at: Instant,
-    pub(in crate::dashboard) alerts: Vec<Alert>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    /// When it was last read or tried to be.
-    tried: Instant,
-    known: Option<Arc<Known>>,
-}
-
 /// The last alerts of each customer.
 #[derive(Debug)]
-pub(in crate::dashboard) struct Kept {
-    entries: Mutex<HashMap<CustomerId, Entry>>,
+pub(in crate::dashboard) struct Alerts {
+    last: Kept<CustomerId, Vec<Alert>>,
     reads: Arc<Semaphore>,
 }
 
-impl Default for Kept {
+impl Default for Alerts {
     fn default() -> Self {
-        Self { entries: Mutex::default(), reads: Arc::new(Semaphore::new(READ_AT_ONCE)) }
+        Self { last: Kept::new(MOST_KEPT), reads: Arc::new(Semaphore::new(READ_AT_ONCE)) }
     }
 }
 
-impl Kept {
-    /// The alerts that were just read.
-    pub(in crate::dashboard) fn fresh(&self, customer: CustomerId) -> Option<Arc<Known>> {
-        self.last(customer).filter(|known| known.at.elapsed() < FRESH)
-    }
-
-    /// The alerts that were read last.
-    pub(in crate::dashboard) fn last(&self, customer: CustomerId) -> Option<Arc<Known>> {
-        self.entries().get(&customer).and_then(|entry| entry.known.clone())
+impl Alerts {
+    /// The alerts of the customer for whom the actor acts.
+    ///
+    /// # Errors
+    /// Returns an error if the actor may not read, or if a query fails.
+    pub(in crate::dashboard) async fn read(
+        &self,
+        control: &Control,
+        actor: &Actor,
+    ) -> Result<Shown<Vec<Alert>>, Error> {
+        // Also for what is kept: it was read for another viewer.
+        actor.require(Scope::Read)?;
+        self.last.read(actor.customer()?, FRESH, async || read(control, actor).await).await
     }
 
     /// Keeps what was read now.
-    pub(in crate::dashboard) fn put(&self, customer: CustomerId, alerts: Vec<Alert>) -> Arc<Known> {
-        let now = Instant::now();
-        let known = Arc::new(Known { at: now, alerts });
-        self.keep(customer, Entry { tried: now, known: Some(Arc::clone(&known)) });
-        known
+    pub(in crate::dashboard) fn put(&self, customer: CustomerId, alerts: Vec<Alert>) {
+        self.last.put(customer, alerts);
     }
 
     /// The number of alerts; `None` if it is not known.
     pub(in crate::dashboard) fn count(&self, customer: CustomerId) -> Option<usize> {
-        let known = self.last(customer)?;
-        (known.at.elapsed() < COUNT_SHOWN_FOR).then_some(known.alerts.len())
+        let known = self.last.last(customer)?;
+        (known.at.elapsed() < COUNT_SHOWN_FOR).then_some(known.value.len())
     }
 
     /// Reads the alerts in the background if they are old, for the next page.
@@ -85,10 +72,10 @@ impl Kept {
         }
         let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() else { return };
         let (kept, control, actor) = (Arc::clone(self), control.clone(), actor.clone());
-        self.tried(customer, Instant::now());
+        self.last.trying(customer, Instant::now());
         tokio::spawn(async move {
-            match overview::show(&control, &actor).await {
-                Ok(found) => drop(kept.put(customer, found.findings.into_iter().map(super::of).collect())),
+            match read(&control, &actor).await {
+                Ok(alerts) => kept.put(customer, alerts),
                 Err(error) => tracing::debug!(?error, "the alerts for the navigation could not be read"),
             }
             drop(permit);
@@ -96,27 +83,13 @@ impl Kept {
     }
 
     fn is_due(&self, customer: CustomerId, now: Instant) -> bool {
-        let entries = self.entries();
-        entries.get(&customer).is_none_or(|entry| now.saturating_duration_since(entry.tried) >= COUNTED_AGAIN_AFTER)
+        let tried = self.last.tried(customer);
+        tried.is_none_or(|tried| now.saturating_duration_since(tried) >= COUNTED_AGAIN_AFTER)
     }
+}
 
-    fn tried(&self, customer: CustomerId, now: Instant) {
-        let known = self.last(customer);
-        self.keep(customer, Entry { tried: now, known });
-    }
-
-    fn keep(&self, customer: CustomerId, entry: Entry) {
-        let mut entries = self.entries();
-        if entries.len() >= MOST_KEPT && !entries.contains_key(&customer) {
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.tried).map(|(customer, _)| *customer);
-            oldest.map(|oldest| entries.remove(&oldest));
-        }
-        entries.insert(customer, entry);
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<CustomerId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+async fn read(control: &Control, actor: &Actor) -> Result<Vec<Alert>, Error> {
+    Ok(overview::show(control, actor).await?.findings.into_iter().map(super::of).collect())
 }
 
 #[cfg(test)]
@@ -129,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_number_is_that_of_the_customer_and_is_read_again_when_it_is_old() {
-        let kept = Kept::default();
+        let kept = Alerts::default();
         assert_eq!(kept.count(customer(1)), None);
         assert!(kept.is_due(customer(1), Instant::now()));
         kept.put(customer(1), Vec::new());
@@ -137,20 +110,20 @@ mod tests {
         let now = Instant::now();
         assert!(!kept.is_due(customer(1), now) && kept.is_due(customer(1), now + COUNTED_AGAIN_AFTER));
         // A read that fails is not repeated at once, and what is known stays.
-        kept.tried(customer(1), now + COUNTED_AGAIN_AFTER);
+        kept.last.trying(customer(1), now + COUNTED_AGAIN_AFTER);
         assert!(!kept.is_due(customer(1), now + COUNTED_AGAIN_AFTER));
         assert_eq!(kept.count(customer(1)), Some(0));
     }
 
     #[test]
     fn no_more_customers_are_kept_than_the_limit() {
-        let kept = Kept::default();
+        let kept = Alerts::default();
         for number in 0..=MOST_KEPT {
             let bytes = u16::try_from(number).expect("small").to_be_bytes();
             let mut random = [0; 10];
             random[..2].copy_from_slice(&bytes);
             kept.put(CustomerId::mint(1, random), Vec::new());
         }
-        assert_eq!(kept.entries().len(), MOST_KEPT);
+        assert_eq!(kept.last.len(), MOST_KEPT);
     }
 }

@@ -4,7 +4,7 @@ use store::system as stored;
 
 use super::{Bound, bytes, count, fixed, table, time};
 use crate::control::names;
-use crate::dashboard::{alerts, overview, settings, switcher, system, values};
+use crate::dashboard::{alerts, kept, overview, settings, switcher, system, values};
 
 pub(super) fn write(page: &mut String) {
     table(
@@ -22,6 +22,11 @@ fn bounds() -> Vec<Bound> {
             "figures of the overview are read",
             format!("every {}", time(overview::FRESH)),
             "many viewers cost no more than one"
+        ),
+        fixed!(
+            "a read for a page that has failed because of the database is not repeated",
+            format!("for {}", time(kept::FAILS_FOR)),
+            "limits load, and the wait of viewers"
         ),
         fixed!("customers and ranges of which the last figures are kept", count(overview::MOST_KEPT), "limits memory"),
         fixed!("customers of which the last alerts are kept", count(alerts::kept::MOST_KEPT), "limits memory"),
