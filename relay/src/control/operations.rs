@@ -140,7 +140,7 @@ pub struct NewOperation {
 pub struct OperationPlan {
     /// Always true: nothing was changed.
     pub dry_run: bool,
-    /// Whether everything that matches has been counted. If false, the numbers are at least so high.
+    /// Whether everything that matches has been counted. If false, the real numbers may be higher.
     pub complete: bool,
     /// How many deliveries or events match.
     pub matched: i64,

@@ -51,7 +51,7 @@ impl Curve {
     pub(super) fn new(points: &[Point], names: Names) -> Self {
         let most = points.iter().map(|point| point.good + point.bad).max().unwrap_or(0);
         let (good, bad) = points.iter().fold((0, 0), |(good, bad), point| (good + point.good, bad + point.bad));
-        let width = STEP * units(points.len());
+        let width = STEP * view::float(points.len());
         let label = format!(
             "{} {}, {} {}, at most {} in one step",
             view::number(good),
@@ -69,7 +69,7 @@ impl Curve {
             let _ = write!(svg, "<line class=\"grid-line\" x1=\"0\" x2=\"{width:.0}\" y1=\"{y:.0}\" y2=\"{y:.0}\"/>");
         }
         for (index, point) in points.iter().enumerate() {
-            let x = STEP * units(index);
+            let x = STEP * view::float(index);
             let title = format!(
                 "{}: {} {}, {} {}",
                 point.at.format(&TITLE).unwrap_or_default(),
@@ -96,13 +96,13 @@ pub(super) fn spark(points: &[Point], names: Names) -> Markup {
     let most = points.iter().map(|point| point.good + point.bad).max().unwrap_or(0);
     let (good, bad) = points.iter().fold((0, 0), |(good, bad), point| (good + point.good, bad + point.bad));
     let label = format!("{} {}, {} {}", view::number(good), names.good, view::number(bad), names.bad);
-    let (width, label) = (STEP * units(points.len().max(1)), view::escape(&label));
+    let (width, label) = (STEP * view::float(points.len().max(1)), view::escape(&label));
     let mut svg = format!(
         "<svg class=\"spark\" viewBox=\"0 0 {width:.0} {HEIGHT:.0}\" preserveAspectRatio=\"none\" role=\"img\" \
          aria-label=\"{label}\"><title>{label}</title>"
     );
     for (index, point) in points.iter().enumerate() {
-        bars(&mut svg, *point, most, STEP * units(index) + (STEP - BAR) / 2.0, HEIGHT);
+        bars(&mut svg, *point, most, STEP * view::float(index) + (STEP - BAR) / 2.0, HEIGHT);
     }
     svg.push_str("</svg>");
     Markup::new(svg)
@@ -111,7 +111,7 @@ pub(super) fn spark(points: &[Point], names: Names) -> Markup {
 fn bars(svg: &mut String, point: Point, most: i64, x: f64, height: f64) {
     let tall = |count: i64| match count {
         ..=0 => 0.0,
-        count => (height * float(count) / float(most.max(1))).max(LEAST),
+        count => (height * view::float(count) / view::float(most.max(1))).max(LEAST),
     };
     let (good, bad) = (tall(point.good), tall(point.bad));
     let good = good.min(height - bad);
@@ -123,16 +123,6 @@ fn bars(svg: &mut String, point: Point, most: i64, x: f64, height: f64) {
             );
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "the numbers of steps are small")]
-fn units(number: usize) -> f64 {
-    number as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a drawing needs no more than two digits")]
-fn float(count: i64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

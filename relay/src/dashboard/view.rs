@@ -146,6 +146,12 @@ impl<I: Int> Int for &I {
     }
 }
 
+/// A whole number for a drawing, which needs no more than a few digits.
+#[expect(clippy::cast_precision_loss, reason = "a drawing needs no more than a few digits")]
+pub(super) fn float(number: impl Int) -> f64 {
+    number.int() as f64
+}
+
 /// An age, as [`duration`] writes it.
 pub(super) fn age(age: Duration) -> String {
     duration(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! What each part of this relay has reported, for people who look for the one that fails.
+//! What each part of this relay has reported, so that operators find the part that fails.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Sends a sample event to a source: signed as its provider signs, to the URL that the provider uses.
 //!
-//! Whoever may change a source can send such an event anyway, with a secret of their own. So this needs no more than the
+//! A caller who may change a source can send such an event anyway, with another secret. So this needs no more than the
 //! scope to write, and the audit log says who did it.
 
 use serde_json::Value;

@@ -113,7 +113,7 @@ fn ms(duration: time::Duration) -> f64 {
     duration.whole_microseconds() as f64 / 1_000.0
 }
 
-/// A duration in milliseconds, for people.
+/// A duration in milliseconds, as pages write it.
 fn span(ms: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,

@@ -20,7 +20,7 @@ use crate::dashboard::values::Values;
 use crate::dashboard::view;
 use crate::dashboard::viewer::Viewer;
 
-/// The filters that a replay has, with their names for people.
+/// The filters that a replay has, with their names on the page.
 const FILTERS: [(&str, &str); 6] = [
     ("source", "Source"),
     ("type", "Type"),

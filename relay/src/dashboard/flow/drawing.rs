@@ -59,7 +59,7 @@ impl Drawing {
             usize::checked_div(sum, count).unwrap_or(0)
         };
         right.sort_by_cached_key(|node| (middle(&node.id), node.name.clone()));
-        let height = ROW * units(left.len().max(right.len()).max(1));
+        let height = ROW * view::float(left.len().max(right.len()).max(1));
         let svg = svg(&lines, &rows, &self::rows(&right), height);
         Self { left, right, lines: svg }
     }
@@ -87,7 +87,7 @@ fn svg(lines: &[Line], left: &HashMap<String, usize>, right: &HashMap<String, us
     );
     for line in lines {
         let (Some(from), Some(to)) = (left.get(&line.from), right.get(&line.to)) else { continue };
-        let y = |row: &usize| ROW * (units(*row) + 0.5);
+        let y = |row: &usize| ROW * (view::float(*row) + 0.5);
         let (from, to, half) = (y(from), y(to), WIDTH / 2.0);
         let _ = write!(
             svg,
@@ -108,18 +108,8 @@ fn width(traffic: Option<i64>, most: i64) -> f64 {
     match traffic {
         None => UNKNOWN,
         Some(count) if count <= 0 || most <= 0 => LEAST,
-        Some(count) => LEAST + (MOST - LEAST) * (float(count) / float(most)).sqrt(),
+        Some(count) => LEAST + (MOST - LEAST) * (view::float(count) / view::float(most)).sqrt(),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "the numbers of nodes are small")]
-fn units(number: usize) -> f64 {
-    number as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a drawing needs no more than two digits")]
-fn float(count: i64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

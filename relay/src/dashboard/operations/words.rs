@@ -123,7 +123,7 @@ pub(in crate::dashboard) fn time_left(operation: &Operation) -> Option<String> {
     (operation.state == OperationState::Running && left > 0 && speed > 0.0).then(|| seconds(left as f64 / speed))
 }
 
-/// A duration in seconds, for people.
+/// A duration in seconds, as pages write it.
 pub(in crate::dashboard) fn seconds(seconds: impl Borrow<f64>) -> String {
     let ms = (*seconds.borrow() * 1_000.0).clamp(0.0, 1e15);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range")]

@@ -20,7 +20,7 @@ pub(in crate::dashboard) fn advice(cause: &str) -> &'static str {
         }
         "secret_with_white_space" => "Remove the blank or line feed at the end of the secret at the sender.",
         "secret_awaited" => {
-            "The provider has not handed over its secret yet. Save the URL at the provider once more, so that it sends it."
+            "The provider has not handed over its secret yet. Save the URL at the provider again: the provider then sends the secret."
         }
         "body_rewritten" => {
             "Something between the provider and the edge parses the body and writes it again. Pass it on byte for byte."

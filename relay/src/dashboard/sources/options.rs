@@ -21,7 +21,7 @@ const ON_FAILURE: Input = Input::Choice(&[
 const ON_STALE: Input = Input::Choice(&[("", "Reject it"), ("accept_flagged", "Accept it, marked as stale")]);
 const RESENDS: Input = Input::Choice(&[
     ("", "As the provider does"),
-    ("true", "Yes: the same id is a copy, whatever the body"),
+    ("true", "Yes: an event with the same id is a copy, also if its body differs"),
     ("false", "No: the same id with another body is a new event"),
 ]);
 const METHODS: Input = Input::Choice(&[("", "No: GET shows a page that says what this URL is"), ("GET", "Yes")]);
@@ -106,7 +106,7 @@ pub(super) fn parts(provider: &Provider, config: &Value) -> Vec<Part> {
     ];
     let mut parts = vec![
         Part { name: "Verification", about: "Which requests are accepted.", fields: verification },
-        Part { name: "Events", about: "How events are told apart.", fields: events },
+        Part { name: "Events", about: "How the copies of an event are recognised.", fields: events },
         Part { name: "Requests and responses", about: "What the edge takes and answers.", fields: requests },
     ];
     for field in parts.iter_mut().flat_map(|part| &mut part.fields) {
