@@ -110,8 +110,7 @@ impl<K: Copy + Eq + Hash, V> Kept<K, V> {
     /// The last value of a key.
     pub(super) fn last(&self, key: K) -> Option<Known<V>> {
         let entry = self.entries().get(&key).map(Arc::clone)?;
-        let known = entry.state().known.clone();
-        known
+        entry.state().known.clone()
     }
 
     /// When a key was last read, or tried to be.
